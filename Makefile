@@ -1,0 +1,55 @@
+# Everything runs in .venv, which the first target that needs it makes; a second call installs nothing.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench format lock clean
+
+BIN := .venv/bin
+STAMP := .venv/.installed
+UV_VERSION := 0.13.9
+
+# Two processes of one thread each: right for two cores, and the same numbers everywhere.
+export OMP_NUM_THREADS := 1
+export OPENBLAS_NUM_THREADS := 1
+export MUJOCO_GL ?= egl
+export HF_HUB_OFFLINE ?= 1
+
+help: ## List the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+demo: $(STAMP) ## Record, train, export and evaluate a robot policy in simulation (about 20 minutes)
+	@$(BIN)/motus demo
+
+test: $(STAMP) ## Run the tests
+	@$(BIN)/pytest -q -n 2
+
+check: $(STAMP) ## Formatting, lint, types, import rules, tests
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(MAKE) --no-print-directory test
+
+bench: $(STAMP) ## Run the benchmarks and print their figures
+	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
+
+format: $(STAMP) ## Format the code and apply the safe fixes
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+lock: $(STAMP) ## Pin all dependencies again, with hashes and without addresses
+	@$(BIN)/uv pip compile pyproject.toml --extra sim --extra dev --universal --generate-hashes \
+	  --no-annotate --no-emit-index-url --python-version 3.12 --quiet \
+	  --custom-compile-command "make lock" -o requirements/lock.txt
+
+clean: ## Remove the virtual environment and what tools leave behind
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+
+$(STAMP): requirements/lock.txt pyproject.toml
+	@python=$$(bash requirements/find_python.sh) && \
+	echo "setting up .venv with $$python (some minutes the first time)" >&2 && \
+	{ [ -x $(BIN)/python ] || "$$python" -m venv .venv; } && \
+	{ [ -x $(BIN)/uv ] || $(BIN)/python -m pip install --quiet uv==$(UV_VERSION); } && \
+	export UV_COMPILE_BYTECODE=1 && \
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/lock.txt && \
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e . && \
+	touch $@

@@ -1,0 +1,94 @@
+"""The numbers as the network sees them: relative where the card says so, and normalised."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from motus_embodiments import ActionAdapter, Card, DataError
+
+# A channel that hardly moves in the data must not have its noise blown up to unit size.
+SMALLEST_STD = 1e-2
+
+
+@dataclass(frozen=True)
+class Normalizer:
+    """Zero mean and unit spread per channel."""
+
+    mean: Float[np.ndarray, " c"]
+    std: Float[np.ndarray, " c"]
+
+    @staticmethod
+    def fit(values: Float[np.ndarray, "... c"]) -> "Normalizer":
+        """Statistics over all leading axes."""
+        flat = values.reshape(-1, values.shape[-1]).astype(np.float64)
+        std = np.maximum(flat.std(axis=0), SMALLEST_STD)
+        return Normalizer(flat.mean(axis=0).astype(np.float32), std.astype(np.float32))
+
+    def normalize(self, values: Float[np.ndarray, "... c"]) -> Float[np.ndarray, "... c"]:
+        """Data units to the network's."""
+        return ((values - self.mean) / self.std).astype(np.float32)
+
+    def denormalize(self, values: Float[np.ndarray, "... c"]) -> Float[np.ndarray, "... c"]:
+        """The network's units to the data's."""
+        return values * self.std + self.mean
+
+    def to_dict(self) -> dict[str, list[float]]:
+        """As written to `stats.json`."""
+        return {"mean": self.mean.tolist(), "std": self.std.tolist()}
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> "Normalizer":
+        """Read back `to_dict`."""
+        return Normalizer(np.asarray(data["mean"], np.float32), np.asarray(data["std"], np.float32))
+
+
+class ActionSpace:
+    """Canonical states and actions of one robot to the network's numbers and back.
+
+    Args:
+        card: The robot.
+        state: Statistics of its canonical states.
+        action: Statistics of its action chunks, relative where the card says so.
+
+    Raises:
+        DataError: When the statistics have other channels than the card.
+    """
+
+    def __init__(self, card: Card, state: Normalizer, action: Normalizer) -> None:
+        for what, stats, channels in (
+            ("state", state, card.state_channels),
+            ("action", action, card.action_channels),
+        ):
+            if len(stats.mean) != len(channels):
+                raise DataError(
+                    f"the {what} statistics have {len(stats.mean)} channels, "
+                    f"the card '{card.name}' has {len(channels)}"
+                )
+        self.card = card
+        self.adapter = ActionAdapter(card)
+        self.state = state
+        self.action = action
+
+    def encode_state(self, state: Float[np.ndarray, "b s"]) -> Float[np.ndarray, "b s"]:
+        """Normalised states."""
+        return self.state.normalize(state)
+
+    def decode_actions(
+        self, actions: Float[np.ndarray, "b t a"], state: Float[np.ndarray, "b s"]
+    ) -> Float[np.ndarray, "b t a"]:
+        """Canonical actions of the network's output at canonical states."""
+        return self.adapter.absolute(self.action.denormalize(actions), state)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The statistics, for `stats.json`."""
+        return {"state": self.state.to_dict(), "action": self.action.to_dict()}
+
+    @staticmethod
+    def from_dict(card: Card, data: Mapping[str, Any]) -> "ActionSpace":
+        """Read back `to_dict`."""
+        return ActionSpace(
+            card, Normalizer.from_dict(data["state"]), Normalizer.from_dict(data["action"])
+        )

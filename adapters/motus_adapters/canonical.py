@@ -1,0 +1,185 @@
+"""From a recording's native numbers to the card's: state, action and motion."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from motus_adapters.readers import Recording
+from motus_embodiments import (
+    ActionAdapter,
+    Card,
+    DataError,
+    Kinematics,
+    MissingError,
+    UsageError,
+    nearest,
+)
+from motus_embodiments.rotations import to_vector
+
+# What `--allow` can let through, and what it then means.
+ALLOWANCES = {
+    "limits": "values outside the card's limits",
+    "pairs": "actions that contradict their states (inverted gripper, exchanged arms)",
+    "motion": "no motion where the robot's model is not installed",
+}
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """Canonical numbers of one recording, each float64 [T, n] or None."""
+
+    state: np.ndarray | None
+    action: np.ndarray | None
+
+
+def check_allow(allow: frozenset[str]) -> None:
+    """Refuse an unknown allowance.
+
+    Raises:
+        UsageError: It is not one of limits, pairs, motion.
+    """
+    for name in sorted(allow):
+        if name not in ALLOWANCES:
+            raise UsageError(f"--allow knows no '{name}'", hint=nearest(name, ALLOWANCES))
+
+
+def numbers_of(recording: Recording, card: Card, allow: frozenset[str] = frozenset()) -> Numbers:
+    """State and action of a recording in the card's order, units and representation.
+
+    Joint actions become end-effector poses where the card has those, by forward kinematics.
+    A recording without actions gets the following state as its action.
+
+    Raises:
+        DataError: Another number of channels than the card's, values outside its limits, or
+            actions of a kind that cannot be converted.
+    """
+    adapter = _tools(card.model_dump_json()).adapter
+    native_state, native_action = recording.state, recording.action
+    state = None
+    with _placed(recording.name, "limits"):
+        if native_state is not None:
+            state = adapter.encode_state(native_state)
+            if "limits" not in allow:
+                adapter.check(state, "state", recording.name)
+        if native_action is None:
+            action = None if state is None else _following(card, state)
+        else:
+            action = _action(recording, card, adapter, native_action)
+        if action is not None and native_action is not None and "limits" not in allow:
+            adapter.check(action, "action", recording.name)
+    if state is not None and native_action is not None and "pairs" not in allow:
+        assert action is not None
+        with _placed(recording.name, "pairs"):
+            adapter.check_pair(state, action, recording.name)
+    return Numbers(state, action)
+
+
+def motion_of(
+    card: Card, state: np.ndarray, allow: frozenset[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Motion [T, 14] of canonical states and the mask [14] of the numbers that exist.
+
+    Raises:
+        MissingError: The robot's model is not installed, and `motion` is not allowed to be absent.
+    """
+    try:
+        return _tools(card.model_dump_json()).kinematics.motion(state)
+    except MissingError as error:
+        if "motion" in allow:
+            return np.zeros((len(state), 14), np.float32), np.zeros(14, bool)
+        raise MissingError(
+            f"motion needs the robot's model: {error.message}",
+            hint=f"{error.hint}; or write no motion: --allow motion",
+            where=error.where,
+        ) from error
+
+
+def motion_mask(card: Card, allow: frozenset[str]) -> tuple[bool, ...]:
+    """Which of the 14 motion channels a robot has."""
+    _, mask = motion_of(card, np.asarray([card.home()]), allow)
+    return tuple(bool(m) for m in mask)
+
+
+class _Tools:
+    """Adapter and kinematics of a card; the kinematics are loaded when first needed."""
+
+    def __init__(self, card: Card) -> None:
+        self.adapter = ActionAdapter(card)
+        self.joint_adapter = ActionAdapter(_with_joint_actions(card))
+
+    @property
+    def kinematics(self) -> Kinematics:
+        return self.adapter.kinematics
+
+
+@lru_cache(maxsize=4)
+def _tools(card_json: str) -> _Tools:
+    return _Tools(Card.model_validate_json(card_json))
+
+
+def _with_joint_actions(card: Card) -> Card:
+    spec = card.action.model_copy(update={"representation": "joint_position"})
+    return card.model_copy(update={"action": spec, "action_order": card.state_order})
+
+
+def _action(
+    recording: Recording, card: Card, adapter: ActionAdapter, native: np.ndarray
+) -> np.ndarray:
+    wanted = card.action.representation
+    kind = recording.action_kind or _guess_kind(card, native.shape[1])
+    if kind == wanted:
+        return adapter.encode_action(native)
+    if kind == "joint_position":
+        joints = _tools(card.model_dump_json()).joint_adapter.encode_action(native)
+        return _poses_of(card, joints)
+    raise DataError(
+        f"{recording.name}: its actions are {kind}, the card '{card.name}' has {wanted}, "
+        "and the one cannot be made from the other",
+        hint="have the action made from the following state: mapping `action: []`",
+        where=recording.name,
+    )
+
+
+def _guess_kind(card: Card, width: int) -> str:
+    """Actions of unknown kind are the card's, or joints where only those have this width."""
+    if width != len(card.action_channels) and width == len(card.state_channels):
+        return "joint_position"
+    return card.action.representation
+
+
+def _following(card: Card, state: np.ndarray) -> np.ndarray:
+    """action[i] = state[i + 1], the last repeated, in the card's representation."""
+    following = np.concatenate([state[1:], state[-1:]])
+    return (
+        following if card.action.representation == "joint_position" else _poses_of(card, following)
+    )
+
+
+def _poses_of(card: Card, joints: np.ndarray) -> np.ndarray:
+    """Canonical joint positions [T, n] as the card's end-effector actions [T, a]."""
+    poses = _tools(card.model_dump_json()).kinematics.poses(joints)
+    names = [channel.name for channel in card.state_channels]
+    parts = []
+    for index, arm in enumerate(card.arms):
+        parts.append(poses[:, index, :3, 3])
+        if card.action.representation == "ee_pose":
+            parts.append(to_vector(poses[:, index, :3, :3]))
+        if arm.gripper:
+            parts.append(joints[:, [names.index(arm.gripper_name)]])
+    return np.concatenate(parts, axis=1)
+
+
+@contextmanager
+def _placed(where: str, allowance: str) -> Iterator[None]:
+    """Say which recording an error is about, and how to let it through if that can be."""
+    try:
+        yield
+    except DataError as error:
+        hint = error.hint or ""
+        if error.where is not None:
+            hint = f"{hint}; --allow {allowance} lets it through"
+        message = error.message if where in error.message else f"{where}: {error.message}"
+        raise DataError(message, hint=hint or None, where=where) from error

@@ -1,0 +1,149 @@
+"""LeRobot datasets v2.0, v2.1 and v3.0, read from their parquet and video files.
+
+Its metadata is often copied from another dataset or edited by hand: files are believed, metadata
+is compared with them, and each contradiction becomes a warning.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from motus_adapters.files import read_json
+from motus_adapters.readers.base import ColumnMap, EpisodeFile, OnBad, find_roots
+from motus_adapters.readers.lerobot_v2 import describe_v2
+from motus_adapters.readers.lerobot_v3 import describe_v3
+from motus_adapters.video import read_video
+from motus_embodiments import DataError
+
+_READ = 32  # rows with embedded images read at once
+
+
+@dataclass(frozen=True)
+class LeRobotEpisode:
+    """One episode, whichever version.
+
+    Attributes:
+        data: Its parquet file.
+        number: Its episode_index, where the file holds several episodes.
+        videos: (camera, file, seconds at which the episode begins).
+    """
+
+    name: str
+    num_frames: int
+    data: Path
+    number: int | None
+    videos: tuple[tuple[str, Path, float], ...]
+    images: tuple[str, ...]
+    columns: tuple[str, ...]
+    defaults: ColumnMap
+    warnings: tuple[str, ...]
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """Video features whose files exist, and image columns."""
+        return (*(camera for camera, _, _ in self.videos), *self.images)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The parquet file and the videos."""
+        return (self.data, *(path for _, path, _ in self.videos))
+
+    def column(self, name: str) -> np.ndarray:
+        """A numeric column, [T, n]."""
+        filters = None if self.number is None else [("episode_index", "=", self.number)]
+        try:
+            column = pq.read_table(self.data, columns=[name], filters=filters)[name]
+            array = column.combine_chunks()
+            nested = pa.types.is_list(array.type) or pa.types.is_fixed_size_list(array.type)
+            flat = array.flatten() if nested else array
+            values: np.ndarray = np.asarray(flat.to_numpy(zero_copy_only=False), np.float64)
+            return values.reshape(len(array), -1)
+        except (OSError, pa.ArrowException, ValueError, TypeError) as error:
+            raise DataError(
+                f"cannot read column '{name}' of {self.data}: {error}",
+                hint="the file is damaged; leave it out with --skip-bad",
+                where=str(self.data),
+            ) from error
+
+    def frames(self, camera: str) -> Iterator[np.ndarray]:
+        """The frames of a view, from its video or from images in the parquet file."""
+        for name, path, start in self.videos:
+            if name == camera:
+                return read_video(path, start=start, count=self.num_frames)
+        return self._embedded(camera)
+
+    def _embedded(self, camera: str) -> Iterator[np.ndarray]:
+        file = pq.ParquetFile(self.data)
+        wanted = [camera] if self.number is None else [camera, "episode_index"]
+        for batch in file.iter_batches(_READ, columns=wanted):
+            if self.number is not None:
+                batch = batch.filter(pc.equal(batch["episode_index"], self.number))
+            for cell in batch[camera].to_pylist():
+                content = cell["bytes"] or b""
+                image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+                if image is None:
+                    raise DataError(
+                        f"{self.data}: a frame of '{camera}' is no image",
+                        hint="leave the episode out with --skip-bad",
+                        where=str(self.data),
+                    )
+                yield cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+class LeRobotReader:
+    """meta/info.json with codebase_version v2.0, v2.1 or v3.0."""
+
+    name = "lerobot"
+    looked_for = "meta/info.json with a codebase_version (LeRobot v2.0, v2.1, v3.0)"
+
+    def detect(self, path: Path) -> bool:
+        """Whether it is, or holds, a LeRobot dataset."""
+        return path.is_dir() and bool(find_roots(path, "meta/info.json"))
+
+    def episodes(self, path: Path, on_bad: OnBad | None = None) -> list[EpisodeFile]:
+        """The episodes of every dataset at or below the path, in order of their number."""
+        roots = find_roots(path, "meta/info.json")
+        found: list[EpisodeFile] = []
+        for root in roots:
+            prefix = "" if len(roots) == 1 else f"{root.relative_to(path)}/"
+            info = read_json(root / "meta/info.json")
+            version = str(info.get("codebase_version", ""))
+            if version.startswith("v2."):
+                parts = describe_v2(root, info, on_bad)
+            elif version.startswith("v3."):
+                parts = describe_v3(root, info)
+            else:
+                raise DataError(
+                    f"{root} is LeRobot '{version}'; v2.0, v2.1 and v3.0 can be read",
+                    where=str(root / "meta/info.json"),
+                )
+            found += [
+                LeRobotEpisode(
+                    name=f"{prefix}episode_{part.number}",
+                    num_frames=part.num_frames,
+                    data=part.data,
+                    number=part.number if version.startswith("v3.") else None,
+                    videos=part.videos,
+                    images=part.images,
+                    columns=part.columns,
+                    defaults=ColumnMap(
+                        state=_present("observation.state", part.columns),
+                        action=_present("action", part.columns),
+                        rate=part.rate,
+                        task=part.task,
+                    ),
+                    warnings=part.warnings,
+                )
+                for part in parts
+            ]
+        return found
+
+
+def _present(name: str, columns: tuple[str, ...]) -> tuple[str, ...] | None:
+    return (name,) if name in columns else None

@@ -1,0 +1,122 @@
+"""One h264 file an episode: written so that the same frames give the same bytes."""
+
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+from motus_embodiments import DataError
+
+# One thread and fixed settings make the bytes a function of the frames; a key frame every
+# fifth frame and no B-frames keep a random read short.
+_OPTIONS = {"preset": "veryfast", "crf": "18", "g": "5", "bf": "0", "x264-params": "threads=1"}
+
+
+class VideoWriter:
+    """Writes uint8 RGB frames to an h264 yuv420p mp4.
+
+    Args:
+        path: The file, replaced if present.
+        rate: Frames a second.
+        size: (width, height), both even.
+    """
+
+    def __init__(self, path: Path, rate: float, size: tuple[int, int]) -> None:
+        self._container = av.open(str(path), "w", format="mp4")
+        fraction = Fraction(rate).limit_denominator(1001)
+        self._stream = self._container.add_stream("libx264", rate=fraction, options=_OPTIONS)
+        self._stream.width, self._stream.height = size
+        self._stream.pix_fmt = "yuv420p"
+        self._stream.codec_context.thread_count = 1
+        self._count = 0
+
+    def add(self, frame: np.ndarray) -> None:
+        """Append one frame, uint8 [height, width, 3]."""
+        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+        picture.pts = self._count
+        self._count += 1
+        self._container.mux(self._stream.encode(picture))
+
+    def close(self) -> None:
+        """Flush the encoder and finish the file."""
+        try:
+            self._container.mux(self._stream.encode(None))
+        finally:
+            self._container.close()
+
+    def abandon(self) -> None:
+        """Release the encoder after a failure; the file is worthless."""
+        try:
+            self._container.close()
+        except (OSError, av.FFmpegError):
+            return
+
+
+def read_video(path: Path, *, start: float = 0.0, count: int | None = None) -> Iterator[np.ndarray]:
+    """Decode frames of the first video stream, one at a time.
+
+    Args:
+        path: Any video FFmpeg reads.
+        start: Seconds into the file of the first frame wanted.
+        count: Frames wanted; None for all to the end.
+
+    Yields:
+        uint8 RGB [h, w, 3].
+
+    Raises:
+        DataError: The file is missing, damaged, or ends before `count` frames.
+    """
+    found = 0
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise DataError(f"{path} holds no video stream", where=str(path))
+            stream = container.streams.video[0]
+            stream.codec_context.thread_count = 1
+            base = stream.time_base or Fraction(1, 90_000)
+            # Half a frame of slack: time stamps of concatenated files are rounded.
+            slack = 0.5 / float(stream.average_rate or 30)
+            if start > 0:
+                container.seek(max(0, int((start - slack) / base)), stream=stream)
+            for frame in container.decode(stream):
+                if start > 0 and float((frame.pts or 0) * base) < start - slack:
+                    continue
+                if count is not None and found == count:
+                    return
+                found += 1
+                yield frame.to_ndarray(format="rgb24")
+    except (av.FFmpegError, OSError) as error:
+        raise DataError(
+            f"cannot decode {path} after {found} frames: {error}",
+            hint="is the file complete? copy it again, or leave it out with --skip-bad",
+            where=str(path),
+        ) from error
+    if count is not None and found < count:
+        raise DataError(
+            f"{path} ends after {found} frames; its data has {count} rows",
+            hint="the recording is cut short; leave it out with --skip-bad",
+            where=str(path),
+        )
+
+
+def probe_video(path: Path) -> tuple[int, int, int, float]:
+    """(height, width, frames, rate) as the file itself says, without decoding.
+
+    Raises:
+        DataError: The file is missing, damaged or holds no video.
+    """
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise DataError(f"{path} holds no video stream", where=str(path))
+            stream = container.streams.video[0]
+            rate = float(stream.average_rate or 0)
+            return stream.height, stream.width, stream.frames, rate
+    except (av.FFmpegError, OSError) as error:
+        raise DataError(
+            f"cannot open {path} as a video: {error}",
+            hint="is the file complete? copy it again, or leave it out with --skip-bad",
+            where=str(path),
+        ) from error

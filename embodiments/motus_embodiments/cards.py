@@ -1,0 +1,167 @@
+"""Embodiment cards on disk: find, read, check, write, hash."""
+
+import hashlib
+import json
+import typing
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from motus_embodiments.errors import UsageError, nearest
+from motus_embodiments.schema import ActionSpec as ActionSpec
+from motus_embodiments.schema import Arm as Arm
+from motus_embodiments.schema import Box as Box
+from motus_embodiments.schema import Camera as Camera
+from motus_embodiments.schema import Card as Card
+from motus_embodiments.schema import Channel as Channel
+from motus_embodiments.schema import Gripper as Gripper
+from motus_embodiments.schema import Joint as Joint
+from motus_embodiments.schema import Mount as Mount
+from motus_embodiments.schema import RobotModel as RobotModel
+
+SHIPPED = Path(__file__).parent / "cards"
+OWN = Path("embodiments")  # the user's cards, relative to where the command runs
+
+# What a person reads, not what the numbers mean.
+_TEXT = {"title", "sources", "notes"}
+
+
+def load_card(name_or_path: str | Path) -> Card:
+    """Read a card by name or path; a user's ./embodiments/NAME.yaml wins over a shipped one.
+
+    Raises:
+        UsageError: No such card, or it is not valid; the message names the key and the file.
+    """
+    text = str(name_or_path)
+    if text.endswith((".yaml", ".yml")) or "/" in text:
+        path = Path(text)
+        if not path.is_file():
+            raise UsageError(f"no card at {path}", hint="motus embodiments lists the known ones")
+        return read_card(path)
+    paths = _card_paths()
+    if text not in paths:
+        hint = nearest(text, paths)
+        if not hint.startswith("did you mean"):
+            hint += f"; or register yours: motus add-embodiment {text} --model FILE"
+        raise UsageError(f"no embodiment named '{text}'", hint=hint)
+    return read_card(paths[text])
+
+
+def list_cards() -> list[tuple[Card, Path]]:
+    """Every known card with its file, in order of name; a user's own hides a shipped one."""
+    return [(read_card(path), path) for _, path in sorted(_card_paths().items())]
+
+
+def shipped_card(name: str) -> Path | None:
+    """The file of a card that comes with motus."""
+    path = SHIPPED / f"{name}.yaml"
+    return path if path.is_file() else None
+
+
+def read_card(path: Path) -> Card:
+    """Read one card file; a relative model file becomes absolute."""
+    try:
+        data = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        line = str(error).replace("\n", " ")
+        raise UsageError(f"cannot read the card {path}: {line}", where=str(path)) from error
+    if not isinstance(data, dict):
+        raise UsageError(f"the card {path} is not a table of keys", where=str(path))
+    try:
+        card = Card.model_validate(data)
+    except ValidationError as error:
+        raise _explain(error, path) from error
+    if card.model is None or card.model.file is None:
+        return card
+    file = str((path.parent / card.model.file).resolve())
+    return card.model_copy(update={"model": card.model.model_copy(update={"file": file})})
+
+
+def save_card(card: Card, folder: Path, force: bool = False) -> Path:
+    """Write `folder`/NAME.yaml; a model file beside the card is written as a relative path.
+
+    Raises:
+        UsageError: The file is there already and `force` is not given.
+    """
+    path = new_card_path(card.name, folder, force)
+    data = card.model_dump(mode="json", exclude_defaults=True)
+    if card.model and card.model.file:
+        file = Path(card.model.file)
+        inside = file.is_relative_to(folder.resolve())
+        data["model"]["file"] = str(file.relative_to(folder.resolve()) if inside else file)
+    write_text(path, yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=100))
+    return path
+
+
+def new_card_path(name: str, folder: Path, force: bool) -> Path:
+    """Where the card goes; refuses to hide a file that is there.
+
+    Raises:
+        UsageError: The file is there already and `force` is not given.
+    """
+    path = folder / f"{name}.yaml"
+    if path.exists() and not force:
+        raise UsageError(f"{path} exists already", hint="--force writes it anew", where=str(path))
+    return path
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.write_text(text)
+    part.replace(path)
+
+
+def card_hash(card: Card) -> str:
+    """Hex hash over everything that gives the card's numbers their meaning.
+
+    Titles, notes and the folder of a model file change nothing.
+    """
+    data = card.model_dump(mode="json", exclude=_TEXT)
+    if card.model and card.model.file:
+        data["model"]["file"] = Path(card.model.file).name
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _card_paths() -> dict[str, Path]:
+    return {path.stem: path for folder in (SHIPPED, OWN) for path in sorted(folder.glob("*.yaml"))}
+
+
+def _explain(error: ValidationError, path: Path) -> UsageError:
+    """The first thing that is wrong, as one line that names key, value and file."""
+    first = error.errors()[0]
+    location = first["loc"]
+    where = ".".join(str(part) for part in location) or "the card"
+    if first["type"] == "extra_forbidden":
+        valid = _keys_at(location[:-1])
+        return UsageError(
+            f"unknown key '{where}' in {path}",
+            hint=nearest(str(location[-1]), valid),
+            where=str(path),
+        )
+    if first["type"] == "missing":
+        return UsageError(f"'{where}' is missing in {path}", where=str(path))
+    value = "" if isinstance(first["input"], dict | list) else f" (it is {first['input']!r})"
+    message = first["msg"].removeprefix("Value error, ")
+    return UsageError(f"{where} in {path}: {message}{value}", where=str(path))
+
+
+def _keys_at(location: tuple[int | str, ...]) -> list[str]:
+    """The valid keys of the table at `location` of a card."""
+    model: type[BaseModel] = Card
+    for part in location:
+        if isinstance(part, str):
+            model = _table_in(model.model_fields[part].annotation) or model
+    return list(model.model_fields)
+
+
+def _table_in(annotation: Any) -> type[BaseModel] | None:
+    """The card table that an annotation such as `tuple[Arm, ...]` or `Gripper | None` holds."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    found = (_table_in(argument) for argument in typing.get_args(annotation))
+    return next((table for table in found if table is not None), None)

@@ -1,0 +1,219 @@
+"""Motus: three experts, one joint attention, one velocity for video and one for actions.
+
+In every layer the tokens of [video | action | understanding] attend to each other in one full
+softmax; everything else (norms, gates, cross-attention to text, feed-forward networks) each
+expert does alone with its own weights (paper, section 4.3.3; official `models/motus.py`).
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from motus_model.action_expert import ActionConfig, ActionExpert
+from motus_model.layers import Rotary, attend, rotary_table
+from motus_model.understanding_expert import UnderstandingConfig, UnderstandingExpert
+from motus_model.video_expert import QKV, TextKeys, VideoConfig, VideoExpert
+
+Video = Float[Tensor, "b c f h w"]
+Actions = Float[Tensor, "b t a"]
+
+
+@dataclass(frozen=True)
+class MotusConfig:
+    """The three experts; `action` and `understanding` may be absent (stage 1).
+
+    Attributes:
+        clean_first_frame: Give the condition frame's tokens time 0 as stock Wan does, instead of
+            the video's shared time (official Motus).
+    """
+
+    video: VideoConfig
+    action: ActionConfig | None
+    understanding: UnderstandingConfig | None
+    clean_first_frame: bool = False
+
+
+class Context(NamedTuple):
+    """All that stays the same while denoising: computed once, used in every step."""
+
+    text: tuple[TextKeys, ...]  # one per layer
+    understanding: Float[Tensor, "b n d"] | None
+    key_mask: Bool[Tensor, "b n"] | None  # of the understanding tokens
+    state: Float[Tensor, "b s"] | None
+
+
+class Velocity(NamedTuple):
+    """What the network predicts: noise minus data, for each modality."""
+
+    video: Video
+    action: Actions | None
+
+
+class Tokens(NamedTuple):
+    """The three residual streams."""
+
+    video: Float[Tensor, "b n d"]
+    action: Float[Tensor, "b n e"] | None
+    understanding: Float[Tensor, "b n u"] | None
+
+
+class Motus(nn.Module):
+    """One network, five models: the times of video and action say which (see `modes`)."""
+
+    def __init__(self, config: MotusConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.video = VideoExpert(config.video)
+        self.action = ActionExpert(config.action, config.video) if config.action else None
+        self.understanding = (
+            UnderstandingExpert(config.understanding, config.video)
+            if config.understanding
+            else None
+        )
+        self.checkpointing = False  # recompute activations in the backward pass
+        self._tables: dict[tuple[int, int, int], Rotary] = {}
+
+    def prepare(
+        self,
+        text: Float[Tensor, "b m e"],
+        *,
+        text_mask: Bool[Tensor, "b m"] | None = None,
+        features: Float[Tensor, "b n f"] | None = None,
+        feature_mask: Bool[Tensor, "b n"] | None = None,
+        state: Float[Tensor, "b s"] | None = None,
+    ) -> Context:
+        """Encode the conditions once.
+
+        Args:
+            text: Text embeddings, padded to Wan's length inside.
+            text_mask: True where a text row is real; None attends to the padding, as the
+                official code does.
+            features: Last hidden state of the vision-language model.
+            feature_mask: True where a feature row is real; None attends to all.
+            state: The robot's state at the condition frame.
+        """
+        embedded = self.video.embed_text(text)
+        if text_mask is not None:
+            missing = embedded.shape[1] - text_mask.shape[1]
+            text_mask = nn.functional.pad(text_mask, (0, missing))
+        keys = tuple(
+            TextKeys(*block.cross_attn.key_value(embedded), text_mask)
+            for block in self.video.blocks
+        )
+        tokens = None
+        if self.understanding is not None:
+            assert features is not None, "the understanding expert needs features"
+            tokens = self.understanding.embed(features)
+        return Context(keys, tokens, feature_mask, state)
+
+    def forward(
+        self,
+        context: Context,
+        video: Video,
+        video_time: Float[Tensor, " b"],
+        actions: Actions | None = None,
+        action_time: Float[Tensor, " b"] | None = None,
+        *,
+        solve_video: bool = True,
+    ) -> Velocity:
+        """Velocity of noisy video latents and actions.
+
+        Args:
+            context: From `prepare`.
+            video: Latent frames; frame 0 is the clean condition frame.
+            video_time: Time of the future frames, 0 data to 1 noise.
+            actions: Noisy actions in the network's units; None leaves out the action expert.
+            action_time: Time of the actions.
+            solve_video: False skips the video head and returns the video unchanged in its place.
+        """
+        grid = self.video.grid(video)
+        embedding, modulations = self._times(video_time, grid)
+        tokens = Tokens(self.video.embed(video), None, context.understanding)
+        action_modulations = None
+        if self.action is not None and actions is not None:
+            assert action_time is not None, "actions come with their time"
+            tokens = tokens._replace(action=self.action.embed(actions, context.state))
+            action_embedding, action_modulations = self.action(action_time[:, None])
+        mask = self._mask(tokens, context.key_mask)
+        table = self._table(grid, video.device)
+        for index in range(self.config.video.layers):
+            arguments = (index, tokens, modulations, action_modulations, context, table, mask)
+            if self.checkpointing and self.training:
+                tokens = checkpoint(self.layer, *arguments, use_reentrant=False)
+            else:
+                tokens = self.layer(*arguments)
+        velocity = video
+        if solve_video:
+            velocity = self.video.unpatchify(self.video.head(tokens.video, embedding), grid)
+        if self.action is None or tokens.action is None:
+            return Velocity(velocity, None)
+        return Velocity(velocity, self.action.velocity(tokens.action, action_embedding))
+
+    def layer(
+        self,
+        index: int,
+        tokens: Tokens,
+        video_times: Float[Tensor, "b #n 6 d"],
+        action_times: Float[Tensor, "b 1 6 e"] | None,
+        context: Context,
+        table: Rotary,
+        mask: Bool[Tensor, "b n"] | None,
+    ) -> Tokens:
+        """Layer `index` of all three experts."""
+        block = self.video.blocks[index]
+        m = block.modulation[:, None] + video_times
+        parts = [block.qkv(tokens.video, m, table)]
+        if self.action is not None and tokens.action is not None:
+            assert action_times is not None
+            action_block = self.action.blocks[index]
+            a = action_block.modulation[:, None] + action_times
+            parts.append(action_block.joint_qkv(tokens.action, a))
+        if self.understanding is not None and tokens.understanding is not None:
+            parts.append(self.understanding.blocks[index].joint_qkv(tokens.understanding))
+        attended = joint_attention(parts, mask)
+        video = block.finish(tokens.video, attended.pop(0), m, context.text[index])
+        action, understanding = tokens.action, tokens.understanding
+        if self.action is not None and action is not None:
+            action = action_block.feed(action_block.merge(action, attended.pop(0), a), a)
+        if self.understanding is not None and understanding is not None:
+            und_block = self.understanding.blocks[index]
+            understanding = und_block.feed(und_block.merge(understanding, attended.pop(0)))
+        return Tokens(video, action, understanding)
+
+    def _times(
+        self, times: Float[Tensor, " b"], grid: tuple[int, int, int]
+    ) -> tuple[Float[Tensor, "b #n d"], Float[Tensor, "b #n 6 d"]]:
+        """Embeddings per sample, or per token where the first frame has time 0."""
+        if not self.config.clean_first_frame:
+            embedding, modulations = self.video(times[:, None])
+            return embedding, modulations
+        both = torch.stack([torch.zeros_like(times), times], dim=1)
+        embedding, modulations = self.video(both)
+        per_frame = grid[1] * grid[2]
+        frame = torch.ones(grid[0] * per_frame, dtype=torch.long, device=times.device)
+        frame[:per_frame] = 0
+        return embedding[:, frame], modulations[:, frame]
+
+    def _table(self, grid: tuple[int, int, int], device: torch.device) -> Rotary:
+        if grid not in self._tables:
+            self._tables[grid] = rotary_table(grid, self.config.video.head_width)
+        self._tables[grid] = self._tables[grid].to(device)
+        return self._tables[grid]
+
+    def _mask(self, tokens: Tokens, key_mask: Tensor | None) -> Tensor | None:
+        if key_mask is None:
+            return None
+        seen = tokens.video.shape[1] + (0 if tokens.action is None else tokens.action.shape[1])
+        return nn.functional.pad(key_mask, (seen, 0), value=True)
+
+
+def joint_attention(
+    parts: list[QKV], key_mask: Bool[Tensor, "b n"] | None = None
+) -> list[Float[Tensor, "b n d"]]:
+    """One softmax over the tokens of all experts; the answer is split up again."""
+    q, k, v = (torch.cat(tensors, dim=1) for tensors in zip(*parts, strict=True))
+    return list(attend(q, k, v, key_mask).split([part.q.shape[1] for part in parts], dim=1))

@@ -1,0 +1,45 @@
+"""`motus anchor`: image-action pairs of a robot moving at random without colliding (level 4)."""
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option
+
+from motus_cli.console import Console, Outcome
+from motus_cli.options import DryRun, EmbodimentName, Force, ImageSize, Resume, Seed, Workers
+
+
+def anchor(
+    console: Console,
+    embodiment: EmbodimentName,
+    out: Annotated[Path, Argument(help="Folder of the new dataset")],
+    episodes: Annotated[int, Option("--episodes", min=1, help="Trajectories to draw")] = 20,
+    frames: Annotated[int, Option("--frames", min=2, help="Frames of each trajectory")] = 60,
+    image_size: ImageSize = 128,
+    workers: Workers = 0,
+    seed: Seed = 0,
+    resume: Resume = False,
+    force: Force = False,
+    dry_run: DryRun = False,
+) -> Outcome:
+    """Make anchoring data: random collision-free motion, rendered.
+
+    Example: motus anchor franka data/franka-anchor --episodes 20
+    """
+    from motus_adapters import anchor as make_anchoring_data
+
+    with console.progress("anchor") as on_progress:
+        report = make_anchoring_data(
+            embodiment,
+            out,
+            episodes=episodes,
+            frames=frames,
+            seed=seed,
+            size=image_size,
+            workers=workers,
+            resume=resume,
+            force=force,
+            dry_run=dry_run,
+            on_progress=on_progress,
+        )
+    return Outcome(report, next="motus convert recordings/ data/NAME")

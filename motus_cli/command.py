@@ -1,0 +1,107 @@
+"""The frame that every command runs in: common options, one kind of error, one way out."""
+
+import errno
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from motus_cli.console import Console, Outcome
+from motus_cli.options import COMMON
+from motus_embodiments import DataError, MissingError, MotusError
+
+
+class StoppedError(MotusError):
+    """Stopped by Ctrl-C or SIGTERM; what was finished is kept (exit 130)."""
+
+    code = "interrupted"
+    exit_code = 130
+
+
+class InternalError(MotusError):
+    """An error of ours, not the user's (exit 70)."""
+
+    code = "internal"
+    exit_code = 70
+
+
+class DiskFullError(DataError):
+    """No room left where the command writes (exit 4)."""
+
+    code = "disk_full"
+
+
+def command(function: Callable[..., Outcome]) -> Callable[..., int]:
+    """Frame a command function for Typer.
+
+    The function takes a Console first, then its own arguments and options, and returns an
+    Outcome. The frame adds the common options, prints the outcome and gives the exit code;
+    whatever goes wrong inside leaves as a MotusError, for `motus_cli.app.main` to print.
+    """
+    own = list(inspect.signature(function).parameters.values())[1:]
+
+    def framed(*, json: bool, quiet: bool, verbose: bool, debug: bool, **arguments: Any) -> int:
+        console = Console(json=json, quiet=quiet, verbose=verbose, debug=debug)
+        console.set_up_logging()
+        try:
+            outcome = function(console, **arguments)
+        except MotusError:
+            raise
+        except KeyboardInterrupt as error:
+            raise _stopped("resume" in arguments) from error
+        except Exception as error:
+            raise explained(error, place=arguments.get("out") or arguments.get("run")) from error
+        return _print(console, outcome)
+
+    parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own] + list(COMMON)
+    framed.__name__ = function.__name__
+    framed.__doc__ = function.__doc__
+    framed.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    framed.__annotations__ = {p.name: p.annotation for p in parameters}
+    return framed
+
+
+def explained(error: Exception, place: object = None) -> MotusError:
+    """The MotusError that says what `error` means to a user.
+
+    Args:
+        error: Anything a lower floor let through.
+        place: Where the command was writing, when the error itself does not know.
+    """
+    told = str(error)
+    number = error.errno if isinstance(error, OSError) else None
+    file = getattr(error, "filename", None) or place
+    where = None if file is None else str(file)
+    if number in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in told:
+        target = where or os.getcwd()
+        return DiskFullError(
+            f"no space left on the disk of '{target}'",
+            hint="free some space, then run the same command again with --resume or --force",
+            where=target,
+        )
+    if isinstance(error, OSError) and error.filename is not None:
+        return DataError(f"'{where}': {error.strerror}", where=where)
+    if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("motus_"):
+        hint = "`motus doctor` says how to install it"
+        return MissingError(f"the package '{error.name}' is not installed", hint=hint)
+    summary = told.splitlines()[0] if told.strip() else "no message"
+    return InternalError(
+        f"internal error: {type(error).__name__}: {summary}",
+        hint="run again with --debug for the traceback",
+        where=where,
+    )
+
+
+def _stopped(is_resumable: bool) -> StoppedError:
+    hint = "continue with the same command and --resume" if is_resumable else None
+    return StoppedError("interrupted", hint=hint)
+
+
+def _print(console: Console, outcome: Outcome) -> int:
+    """Print the outcome; a reader that went away (`| head`) does not undo the work."""
+    try:
+        console.result(outcome)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return outcome.problem.exit_code if outcome.problem else 0

@@ -1,0 +1,72 @@
+"""`motus train`: run a recipe: codec, then stage 1, 2 and 3."""
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Option
+
+from motus_cli.console import Console, Outcome
+from motus_cli.options import Device, DryRun, Force, Recipe, Resume, Set, Size
+from motus_embodiments import UsageError
+
+
+def train(
+    console: Console,
+    recipe: Recipe = "full",
+    size: Size = "tiny",
+    data: Annotated[
+        list[str] | None,
+        Option(
+            "--data",
+            metavar="SOURCE=PATH",
+            help="Dataset for a source of the recipe; may be repeated",
+        ),
+    ] = None,
+    run: Annotated[
+        Path | None, Option("--run", help="Folder of the run; runs/RECIPE if left out")
+    ] = None,
+    seed: Annotated[
+        int | None, Option("--seed", min=0, help="Seed; the recipe's own if left out")
+    ] = None,
+    device: Device = "auto",
+    changes: Set = None,
+    resume: Resume = False,
+    force: Force = False,
+    dry_run: DryRun = False,
+) -> Outcome:
+    """Train a policy as a recipe says.
+
+    Example: motus train --recipe full --data target=data/pick --run runs/pick
+    """
+    sources = parse_data(data or [])
+    from motus_recipes import load_recipe
+    from motus_recipes import train as train_recipe
+
+    loaded = load_recipe(recipe, size=size, overrides=changes or [])
+    with console.progress("train") as on_progress:
+        report = train_recipe(
+            loaded,
+            run=run or Path("runs") / Path(recipe).stem,
+            data=sources or None,
+            resume=resume,
+            force=force,
+            dry_run=dry_run,
+            device=device,
+            seed=seed,
+            on_progress=on_progress,
+        )
+    return Outcome(report)
+
+
+def parse_data(given: list[str]) -> dict[str, Path]:
+    """`SOURCE=PATH` pairs as a dict; a pair without a part is a UsageError."""
+    sources = {}
+    for pair in given:
+        source, _, path = pair.partition("=")
+        if not source or not path:
+            raise UsageError(
+                f"--data '{pair}' is not SOURCE=PATH",
+                hint="name the recipe's source and a dataset, as in --data target=data/pick",
+            )
+        sources[source] = Path(path)
+    return sources

@@ -1,0 +1,171 @@
+"""What training reads: a dataset's frames, flows and windows as plain arrays beside it.
+
+The cache is disposable and named by its content: the dataset's manifest, the model's canvas and
+window. It is built once, whole or not at all, and never the truth.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
+
+from motus_adapters import DisFlow, UnifiedDataset, flow_canvas, letterbox
+from motus_embodiments import ActionAdapter, Card
+from motus_model import ModelConfig, Window
+
+CACHE_VERSION = 2
+FLOW_SHAPE = (2, 72, 64)
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Cached:
+    """One dataset in memory-mapped arrays; n frames in all.
+
+    Attributes:
+        name: The recipe's name for it.
+        card: Its robot.
+        canvas: Frames at the model's size.
+        flow: Flow canvas from each frame to the next; zero at an episode's last frame.
+        state: Canonical states, or no columns.
+        actions: For each frame the chunk that follows it, as the network learns actions (relative
+            to the frame where the card says so), or no columns.
+        latent: Latent actions as labelled in the dataset, or no columns.
+        motion: True motion.
+        motion_mask: Which of the 14 exist.
+        first: First frame of each frame's episode.
+        last: Last frame of each frame's episode.
+        tasks: Instruction of each frame.
+        folder: Where the arrays are.
+    """
+
+    name: str
+    card: Card
+    canvas: UInt8[np.ndarray, "n H W 3"]
+    flow: Float[np.ndarray, "n 2 72 64"]
+    state: Float[np.ndarray, "n s"]
+    actions: Float[np.ndarray, "n t a"]
+    latent: Float[np.ndarray, "n z"]
+    motion: Float[np.ndarray, "n 14"]
+    motion_mask: Bool[np.ndarray, " 14"]
+    first: Int[np.ndarray, " n"]
+    last: Int[np.ndarray, " n"]
+    tasks: tuple[str, ...]
+    rate: float
+    folder: Path
+
+    def split(self, share: float = 0.05) -> tuple[np.ndarray, np.ndarray]:
+        """Frames to train on and frames held out: the last episodes, at least one if there are two."""
+        starts = np.unique(self.first)
+        held = max(1, round(share * len(starts))) if len(starts) > 1 else 0
+        border = starts[-held] if held else len(self.first)
+        frames = np.arange(len(self.first))
+        return frames[frames < border], frames[frames >= border]
+
+    def future(self, frames: np.ndarray, count: int, rate: float, start: int) -> np.ndarray:
+        """Indices of `count` frames at `rate` after each frame, held at the episode's end."""
+        steps = np.round(np.arange(start, start + count) * self.rate / rate).astype(int)
+        return np.minimum(frames[:, None] + steps, self.last[frames][:, None])
+
+
+def open_cached(
+    name: str, path: Path, model: ModelConfig, on_progress: Progress | None = None
+) -> Cached:
+    """The arrays of a dataset for a model, built beside it when they aren't there yet.
+
+    Raises:
+        DataError: When the dataset is unfinished or damaged.
+    """
+    dataset = UnifiedDataset(path)
+    manifest = (path / "meta" / "motus.json").read_bytes()
+    terms = json.dumps([CACHE_VERSION, model.canvas, asdict(model.window), DisFlow.name])
+    key = hashlib.sha256(manifest + terms.encode()).hexdigest()[:16]
+    folder = path / ".cache" / key
+    if not folder.is_dir():
+        partial = folder.with_name(f".{key}.{os.getpid()}")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        try:
+            _build(dataset, partial, model, on_progress)
+            partial.replace(folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    arrays = {file.stem: np.load(file, mmap_mode="r") for file in folder.glob("*.npy")}
+    tasks = tuple(task for episode in dataset.episodes for task in [episode.task] * episode.length)
+    return Cached(
+        name=name,
+        card=dataset.meta.card,
+        canvas=arrays["canvas"],
+        flow=arrays["flow"],
+        state=arrays["state"],
+        actions=arrays["actions"],
+        latent=arrays["latent_action"],
+        motion=arrays["motion"],
+        motion_mask=np.asarray(dataset.meta.motion_mask),
+        first=arrays["first"],
+        last=arrays["last"],
+        tasks=tasks,
+        rate=dataset.meta.rate,
+        folder=folder,
+    )
+
+
+def _build(
+    dataset: UnifiedDataset, folder: Path, model: ModelConfig, on_progress: Progress | None
+) -> None:
+    count, (height, width) = dataset.num_frames, model.canvas
+    canvas = _new(folder, "canvas", (count, height, width, 3), np.uint8)
+    flow = _new(folder, "flow", (count, *FLOW_SHAPE), np.float16)
+    adapter = ActionAdapter(dataset.meta.card)
+    tables: dict[str, list[np.ndarray]] = {
+        key: [] for key in ("state", "actions", "latent_action", "motion", "first", "last")
+    }
+    at = 0
+    for episode in dataset.episodes:
+        previous = None
+        for row, frame in enumerate(dataset.frames(episode.index)):
+            canvas[at + row] = letterbox(frame, (width, height))
+            if previous is not None:
+                flow[at + row - 1] = flow_canvas(previous, frame, dataset.meta.layout, DisFlow())
+            previous = frame
+        arrays = dataset.arrays(episode.index)
+        empty = np.zeros((episode.length, 0), np.float32)
+        for key in ("state", "latent_action", "motion"):
+            tables[key].append(arrays.get(key, empty))
+        tables["actions"].append(
+            _chunks(arrays, adapter, dataset.meta.rate, model.window, episode.length)
+        )
+        tables["first"].append(np.full(episode.length, at))
+        tables["last"].append(np.full(episode.length, at + episode.length - 1))
+        at += episode.length
+        if on_progress:
+            on_progress(at, count, "frames read")
+    canvas.flush()
+    flow.flush()
+    for key, parts in tables.items():
+        np.save(folder / f"{key}.npy", np.concatenate(parts))
+
+
+def _chunks(
+    arrays: dict[str, np.ndarray],
+    adapter: ActionAdapter,
+    rate: float,
+    window: Window,
+    length: int,
+) -> Float[np.ndarray, "n t a"]:
+    """The action chunk after each frame; past the end of the episode the last action is held."""
+    if "action" not in arrays or "state" not in arrays:
+        return np.zeros((length, window.action_steps, 0), np.float32)
+    steps = np.round(np.arange(window.action_steps) * rate / window.action_rate).astype(int)
+    rows = np.minimum(np.arange(length)[:, None] + steps, length - 1)
+    return adapter.relative(arrays["action"][rows], arrays["state"]).astype(np.float32)
+
+
+def _new(folder: Path, name: str, shape: tuple[int, ...], kind: type) -> np.memmap:
+    return np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=kind, shape=shape)

@@ -1,0 +1,226 @@
+"""Recipes by name: the files, `--set` changes, and where every value comes from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from motus_embodiments import UsageError, nearest
+from motus_model import SIZES, ModelConfig, Motus, Window
+from motus_recipes.schema import RecipeSpec
+
+LIBRARY = Path(__file__).parent / "library"
+OWN = Path("recipes")  # a user's own recipes win over the shipped ones
+
+
+@dataclass(frozen=True)
+class RecipeInfo:
+    """One line of `motus recipes list`."""
+
+    name: str
+    size: str
+    title: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A recipe and the origin of each of its values."""
+
+    spec: RecipeSpec
+    path: Path
+    changes: tuple[str, ...] = ()
+
+    @property
+    def model(self) -> ModelConfig:
+        """The model of the recipe's size with the recipe's window."""
+        return replace(SIZES[self.spec.size], window=Window(**self.spec.window.model_dump()))
+
+    def resolved(self) -> dict[str, dict[str, Any]]:
+        """Every value by its dotted key, with its origin."""
+        written = _flatten(_read(self.path))
+        changed = {change.partition("=")[0]: change for change in self.changes}
+        values: dict[str, dict[str, Any]] = {}
+        for key, value in _flatten(self.spec.model_dump(mode="json")).items():
+            origin = "default"
+            if any(key == name or key.startswith(f"{name}.") for name in changed):
+                origin = "--set"
+            elif key in written:
+                origin = str(self.path)
+            values[key] = {"value": value, "origin": origin}
+        return values
+
+
+def list_recipes() -> list[RecipeInfo]:
+    """Recipes of ./recipes and of the package, the user's own first."""
+    rows = {}
+    for path in (*sorted(LIBRARY.glob("*.yaml")), *sorted(OWN.glob("*.yaml"))):
+        data = _read(path)
+        key = (str(data.get("name")), str(data.get("size")))
+        rows[key] = RecipeInfo(*key, str(data.get("title", "")), path)
+    return sorted(rows.values(), key=lambda row: (row.name, row.size))
+
+
+def load_recipe(name: str, size: str = "tiny", overrides: Sequence[str] = ()) -> Recipe:
+    """A recipe by name and size, or by path.
+
+    Args:
+        name: As listed, or the path of a YAML file.
+        size: One of the model sizes.
+        overrides: `a.b=c`; list items are named by their `name` or number.
+
+    Raises:
+        UsageError: For an unknown name, size, key or value.
+    """
+    if name.endswith((".yaml", ".yml")):
+        path = Path(name)
+        if not path.is_file():
+            raise UsageError(f"no recipe file '{path}'", where=str(path))
+    else:
+        rows = list_recipes()
+        sizes = {row.size: row.path for row in rows if row.name == name}
+        if not sizes:
+            raise UsageError(
+                f"no recipe named '{name}'", hint=nearest(name, {row.name for row in rows})
+            )
+        if size not in sizes:
+            raise UsageError(f"recipe '{name}' has no size '{size}'", hint=nearest(size, sizes))
+        path = sizes[size]
+    data = _read(path)
+    for change in overrides:
+        _apply(data, change)
+    return Recipe(_validate(data, path), path, tuple(overrides))
+
+
+def describe(recipe: Recipe) -> dict[str, Any]:
+    """Stages, datasets and parameter counts, without allocating any weight."""
+    import torch
+
+    model = recipe.model
+    with torch.device("meta"):
+        network = Motus(model.network)
+    counts = {
+        name: sum(parameter.numel() for parameter in part.parameters())
+        for name, part in network.named_children()
+    }
+    return {
+        "name": recipe.spec.name,
+        "title": recipe.spec.title,
+        "size": recipe.spec.size,
+        "path": str(recipe.path),
+        "parameters": counts,
+        "window": recipe.spec.window.model_dump(),
+        "datasets": [
+            {"name": name, **dataset.model_dump()} for name, dataset in recipe.spec.datasets.items()
+        ],
+        "stages": [
+            {
+                "name": stage.name,
+                "objective": stage.objective,
+                "experts": list(stage.experts),
+                "action": stage.action,
+                "sources": stage.sources,
+                "steps": stage.steps,
+                "batch": stage.batch,
+                "learning_rate": stage.optimizer.learning_rate,
+            }
+            for stage in recipe.spec.stages
+        ],
+    }
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        data = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise UsageError(f"cannot read recipe {path}: {error}", where=str(path)) from error
+    if not isinstance(data, dict):
+        raise UsageError(f"recipe {path} is no table of keys and values", where=str(path))
+    return data
+
+
+def _validate(data: dict[str, Any], path: Path) -> RecipeSpec:
+    if data.get("size") not in SIZES:
+        raise UsageError(
+            f"recipe {path} has size '{data.get('size')}'",
+            hint=nearest(str(data.get("size")), SIZES),
+            where=str(path),
+        )
+    try:
+        return RecipeSpec.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = [str(part) for part in first["loc"]]
+        key = ".".join(place)
+        if first["type"] == "extra_forbidden":
+            raise UsageError(
+                f"unknown key '{key}' in {path}",
+                hint=nearest(place[-1], _siblings(data, place)),
+                where=str(path),
+            ) from error
+        value = f" (value {first['input']!r})" if first["type"] != "missing" else ""
+        raise UsageError(
+            f"{path}: {key or 'recipe'}: {first['msg']}{value}", where=str(path)
+        ) from error
+
+
+def _siblings(data: Any, place: Sequence[str]) -> list[str]:
+    """The keys that are allowed beside an unknown one."""
+    from motus_recipes import schema
+
+    match [part for part in place if not part.isdigit()]:
+        case ["stages", _]:
+            model: Any = schema.Stage
+        case ["stages", "optimizer", _]:
+            model = schema.Optimizer
+        case ["datasets", _, _]:
+            model = schema.DatasetSpec
+        case ["window", _]:
+            model = schema.WindowSpec
+        case _:
+            model = schema.RecipeSpec
+    return list(model.model_fields)
+
+
+def _apply(data: dict[str, Any], change: str) -> None:
+    """Set one dotted key; the last part may be new only where a default stands."""
+    key, equals, text = change.partition("=")
+    if not equals or not key:
+        raise UsageError(f"--set {change} is not KEY=VALUE", hint="for example: seed=1")
+    parts = key.split(".")
+    target: Any = data
+    for part in parts[:-1]:
+        target = _child(target, part, key)
+    if not isinstance(target, dict):
+        raise UsageError(f"--set {key}: '{parts[-2]}' has no keys of its own")
+    target[parts[-1]] = yaml.safe_load(text)
+
+
+def _child(parent: Any, part: str, key: str) -> Any:
+    if isinstance(parent, list):
+        names = {str(item.get("name", index)): item for index, item in enumerate(parent)}
+        if part.isdigit() and int(part) < len(parent):
+            return parent[int(part)]
+        if part in names:
+            return names[part]
+        raise UsageError(f"--set {key}: nothing named '{part}'", hint=nearest(part, names))
+    if not isinstance(parent, dict) or part not in parent:
+        known = parent if isinstance(parent, dict) else ()
+        raise UsageError(f"--set {key}: no key '{part}'", hint=nearest(part, known))
+    return parent[part]
+
+
+def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(value, dict) and value:
+        items = value.items()
+    elif isinstance(value, list) and value and isinstance(value[0], dict):
+        items = {str(item.get("name", index)): item for index, item in enumerate(value)}.items()
+    else:
+        return {prefix: value}
+    flat: dict[str, Any] = {}
+    for key, item in items:
+        flat |= _flatten(item, f"{prefix}.{key}" if prefix else str(key))
+    return flat

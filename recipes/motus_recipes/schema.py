@@ -1,0 +1,119 @@
+"""What a recipe may say: datasets, and the stages that are run over them."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from motus_model import MODES
+
+Expert = Literal["video", "action", "understanding"]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DatasetSpec(_Frozen):
+    """A dataset that the stages name.
+
+    Attributes:
+        level: Rung of the data pyramid that it must come from.
+        path: Its folder; left out, it is looked for under ./data by its level.
+        required: Whether the recipe can do without it.
+    """
+
+    level: int = Field(ge=1, le=6)
+    path: str | None = None
+    required: bool = True
+
+
+class Optimizer(_Frozen):
+    """AdamW with warm-up and a schedule.
+
+    Attributes:
+        learning_rate: Peak.
+        weight_decay: Decoupled.
+        betas: Of the two moments.
+        warmup: Steps of linear rise.
+        schedule: After the warm-up: to zero along a cosine, or constant.
+        clip: Largest norm of the gradient.
+        ema: Decay of the averaged weights that the stage ends with; 0 for none.
+    """
+
+    learning_rate: float = Field(gt=0)
+    weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.95)
+    warmup: int = 0
+    schedule: Literal["cosine", "constant"] = "cosine"
+    clip: float = 1.0
+    ema: float = Field(default=0.0, ge=0, lt=1)
+
+
+class Stage(_Frozen):
+    """One run of the training loop.
+
+    Attributes:
+        name: Its folder and its row in the tables.
+        objective: What is trained: the frame autoencoder, the latent-action codec, or Motus.
+        experts: Which experts train, for objective `motus`.
+        action: What the action expert learns: nothing, latent actions, or the robot's own.
+        sources: Dataset name to weight in the mixture.
+        labelled: Share of each batch whose true motion the codec may see (paper: 0.1).
+        steps: Optimizer steps.
+        batch: Windows a step.
+        times: Distribution of the noise times.
+        modes: How often each mode is practised.
+        augment: Shift, brightness and contrast of the condition frame for perception.
+    """
+
+    name: str
+    objective: Literal["frames", "codec", "motus"]
+    experts: tuple[Expert, ...] = ()
+    action: Literal["none", "latent", "native"] = "none"
+    sources: dict[str, float]
+    labelled: float = Field(default=0.1, ge=0, le=1)
+    steps: int = Field(gt=0)
+    batch: int = Field(gt=0)
+    optimizer: Optimizer
+    times: Literal["logit_normal", "shifted_uniform"] = "logit_normal"
+    modes: dict[str, float] = {"joint": 1.0}
+    augment: bool = False
+
+    @model_validator(mode="after")
+    def _known_modes(self) -> "Stage":
+        unknown = sorted(set(self.modes) - set(MODES))
+        if unknown:
+            raise ValueError(f"no mode '{unknown[0]}'; modes are {', '.join(MODES)}")
+        return self
+
+
+class WindowSpec(_Frozen):
+    """One sample in time: future frames at their rate, actions at theirs (Hz)."""
+
+    video_frames: int = Field(gt=0)
+    video_rate: float = Field(gt=0)
+    action_steps: int = Field(gt=0)
+    action_rate: float = Field(gt=0)
+
+
+class RecipeSpec(_Frozen):
+    """A recipe file, whole."""
+
+    name: str
+    title: str
+    size: str
+    seed: int = 0
+    window: WindowSpec
+    datasets: dict[str, DatasetSpec]
+    stages: tuple[Stage, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _known_sources(self) -> "RecipeSpec":
+        for stage in self.stages:
+            for source in stage.sources:
+                if source not in self.datasets:
+                    raise ValueError(
+                        f"stage '{stage.name}' names the dataset '{source}'; "
+                        f"datasets are {', '.join(self.datasets)}"
+                    )
+        return self

@@ -1,0 +1,254 @@
+"""The whole chain on one small task: recordings in, a policy that moves a robot out."""
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from motus_adapters import anchor, convert, record
+from motus_embodiments import UsageError, add_embodiment
+from motus_recipes.evaluation import EvalReport, evaluate
+from motus_recipes.exporting import export
+from motus_recipes.library import load_recipe
+from motus_recipes.page import write_page
+from motus_recipes.runs import StageReport, TrainReport, train
+from motus_recipes.sampling import SampleReport, sample
+
+ENV = "gym-hil:PandaPickCube"
+CARD = "franka"
+WORKERS = 2
+Progress = Callable[[int, int, str], None]
+
+# How long each part takes on two cores, in seconds: only the progress bar depends on it.
+PARTS = {
+    "record the expert": 100,
+    "anchoring data": 50,
+    "convert": 60,
+    "train": 620,
+    "export": 5,
+    "evaluate": 70,
+    "evaluate untrained": 80,
+    "look inside": 30,
+}
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much of everything; `quick` shows that it runs, not that it works."""
+
+    demonstrations: int = 200
+    anchors: int = 20
+    anchor_frames: int = 60
+    episodes: int = 50
+    changes: tuple[str, ...] = ()
+
+
+QUICK = Scale(
+    demonstrations=3,
+    anchors=2,
+    anchor_frames=12,
+    episodes=2,
+    changes=tuple(
+        f"stages.{stage}.{key}={value}"
+        for stage in ("codec", "stage1", "stage2", "stage3")
+        for key, value in (("steps", 3), ("batch", 4))
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Success:
+    """Closed-loop success of the exported policy, with its 95 % Wilson interval."""
+
+    rate: float
+    low: float
+    high: float
+    episodes: int
+    untrained_rate: float
+
+
+@dataclass(frozen=True)
+class DemoReport:
+    """The table that the demo ends with.
+
+    Attributes:
+        success: Of the exported policy, against one with its initial weights.
+        stages: Losses of each stage.
+        latent: Health of the latent actions, by dataset.
+        open_loop: Error of the predicted actions and frames on a recorded episode, by mode.
+        seconds: Wall time of each part.
+        page: What a person would look at.
+    """
+
+    success: Success
+    stages: tuple[StageReport, ...]
+    latent: Mapping[str, Any]
+    open_loop: Mapping[str, Mapping[str, Any]]
+    seconds: Mapping[str, float]
+    bundle: Path
+    page: Path
+
+
+def demo(
+    out: Path,
+    quick: bool = False,
+    *,
+    resume: bool = False,
+    force: bool = False,
+    on_progress: Progress | None = None,
+) -> DemoReport:
+    """Record, anchor, convert, train, export, evaluate; then draw the page.
+
+    Args:
+        out: Folder for everything.
+        quick: A few steps of everything.
+        resume: Go on where an earlier demo was cut short.
+        force: Throw an earlier demo away.
+        on_progress: Called with seconds' worth of work done, in all, and a note.
+
+    Raises:
+        UsageError: When the folder holds an earlier demo.
+    """
+    if out.exists() and any(out.iterdir()) and not resume:
+        if not force:
+            raise UsageError(
+                f"{out} holds an earlier demo",
+                hint="--resume goes on with it, --force starts anew",
+                where=str(out),
+            )
+        shutil.rmtree(out)
+    scale = QUICK if quick else Scale()
+    parts = _Parts(on_progress)
+    recordings, data = out / "recordings" / "pick.hdf5", out / "data"
+    with parts("record the expert") as progress:
+        if not recordings.exists():
+            record(
+                ENV,
+                recordings,
+                episodes=scale.demonstrations,
+                workers=WORKERS,
+                on_progress=progress,
+            )
+    with parts("anchoring data") as progress:
+        add_embodiment(CARD, folder=out / "embodiments", force=True)
+        if not _finished(data / "anchor"):
+            anchor(
+                CARD,
+                data / "anchor",
+                episodes=scale.anchors,
+                frames=scale.anchor_frames,
+                workers=WORKERS,
+                resume=resume,
+                on_progress=progress,
+            )
+    with parts("convert") as progress:
+        if not _finished(data / "pick"):
+            convert(
+                recordings,
+                data / "pick",
+                card=CARD,
+                workers=WORKERS,
+                resume=resume,
+                on_progress=progress,
+            )
+    with parts("train") as progress:
+        trained = train(
+            load_recipe("full", overrides=scale.changes),
+            run=out / "runs" / "full",
+            data={"anchor": data / "anchor", "target": data / "pick"},
+            resume=resume,
+            on_progress=progress,
+        )
+    bundle, control = out / "policies" / CARD, out / "policies" / "untrained"
+    with parts("export"):
+        export(trained.run, CARD, bundle, force=True)
+        export(trained.run, CARD, control, force=True, untrained=True)
+    film = out / "page" / "episode.mp4"
+    with parts("evaluate") as progress:
+        solved = evaluate(
+            bundle, ENV, scale.episodes, workers=WORKERS, film=film, on_progress=progress
+        )
+    with parts("evaluate untrained") as progress:
+        unsolved = evaluate(control, ENV, scale.episodes, workers=WORKERS, on_progress=progress)
+    with parts("look inside") as progress:
+        samples = _look(bundle, data / "pick", out / "page", progress)
+    report = _report(trained, solved, unsolved, samples, parts.seconds, bundle, out)
+    write_page(out / "page", report, data / "pick", trained.run)
+    (out / "demo.json").write_text(json.dumps(asdict(report), default=str, indent=2) + "\n")
+    return report
+
+
+def _look(
+    bundle: Path, dataset: Path, folder: Path, on_progress: Progress
+) -> dict[str, SampleReport]:
+    """The five modes on the last episode, which no stage trained on."""
+    from motus_adapters import UnifiedDataset
+
+    last = len(UnifiedDataset(dataset).episodes) - 1
+    reports = {}
+    for number, mode in enumerate(("vla", "joint", "wm", "idm", "vgm"), 1):
+        reports[mode] = sample(bundle, dataset, last, mode, folder, force=True)
+        on_progress(number, 5, mode)
+    return reports
+
+
+def _report(
+    trained: TrainReport,
+    solved: EvalReport,
+    unsolved: EvalReport,
+    samples: Mapping[str, SampleReport],
+    seconds: Mapping[str, float],
+    bundle: Path,
+    out: Path,
+) -> DemoReport:
+    codec = next(stage for stage in trained.stages if stage.name == "codec")
+    kept = ("video_psnr", "still_psnr", "action_mae")
+    return DemoReport(
+        success=Success(solved.rate, solved.low, solved.high, solved.episodes, unsolved.rate),
+        stages=trained.stages,
+        latent=codec.details["health"],
+        open_loop={
+            mode: {key: getattr(report, key) for key in kept if getattr(report, key) is not None}
+            for mode, report in samples.items()
+        },
+        seconds=dict(seconds),
+        bundle=bundle,
+        page=out / "page" / "index.html",
+    )
+
+
+def _finished(dataset: Path) -> bool:
+    return (dataset / "meta" / "motus.json").is_file()
+
+
+class _Parts:
+    """One progress bar over parts of known length; also keeps how long each took."""
+
+    def __init__(self, on_progress: Progress | None) -> None:
+        self.seconds: dict[str, float] = {}
+        self._on_progress = on_progress
+        self._before = 0
+        self._name = ""
+
+    def __call__(self, name: str) -> "_Parts":
+        self._name = name
+        return self
+
+    def __enter__(self) -> Progress:
+        self._started = time.perf_counter()
+        name, before, size = self._name, self._before, PARTS[self._name]
+
+        def forward(done: int, count: int, note: str) -> None:
+            if self._on_progress:
+                share = size * done // max(count, 1)
+                self._on_progress(before + share, sum(PARTS.values()), f"{name}: {note}")
+
+        forward(0, 1, "starting")
+        return forward
+
+    def __exit__(self, *error: object) -> None:
+        self.seconds[self._name] = round(time.perf_counter() - self._started, 1)
+        self._before += PARTS[self._name]

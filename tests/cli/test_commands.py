@@ -1,0 +1,210 @@
+"""Each command calls its one function of a lower floor with what was typed."""
+
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+
+@dataclass
+class Calls:
+    """A stand-in for a lower floor: remembers how it was called."""
+
+    positional: tuple[Any, ...] = ()
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __call__(self, *positional: Any, **options: Any) -> SimpleNamespace:
+        self.positional, self.options = positional, options
+        if "on_progress" in options:
+            options["on_progress"](1, 2, "note")
+        return SimpleNamespace(
+            card="franka", model_dump=lambda: {"a": 1, "next": "motus export --target franka"}
+        )
+
+
+@pytest.fixture
+def replace(monkeypatch):
+    """Put a value in a room's public face, without asking the face for the real one."""
+
+    def put(name: str, value: object) -> None:
+        room, _, member = name.partition(".")
+        monkeypatch.setitem(vars(import_module(room)), member, value)
+
+    return put
+
+
+@pytest.fixture
+def stand_in(replace):
+    def put(name: str) -> Calls:
+        calls = Calls()
+        replace(name, calls)
+        return calls
+
+    return put
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments", "positional", "options"),
+    [
+        (
+            "motus_adapters.convert",
+            ["convert", "rec", "data/pick", "-e", "franka", "--codec", "none", "-n"],
+            (Path("rec"), Path("data/pick")),
+            {"card": "franka", "codec": None, "dry_run": True, "format": "auto", "level": 6},
+        ),
+        (
+            "motus_adapters.anchor",
+            ["anchor", "franka", "data/a", "--episodes", 3, "--seed", 7, "--resume"],
+            ("franka", Path("data/a")),
+            {"episodes": 3, "seed": 7, "resume": True},
+        ),
+        (
+            "motus_adapters.label_dataset",
+            ["label", "data/pick", "--codec", "runs/full/codec", "--force"],
+            (Path("data/pick"),),
+            {"codec": "runs/full/codec", "force": True},
+        ),
+        (
+            "motus_adapters.record",
+            ["record", "--env", "e:T", "--expert", "--episodes", 2, "--out", "r/pick.hdf5"],
+            ("e:T", Path("r/pick.hdf5")),
+            {"episodes": 2, "seed": 0},
+        ),
+        (
+            "motus_recipes.sample",
+            ["sample", "policies/f", "--dataset", "data/pick", "--mode", "idm", "--episode", 4],
+            (Path("policies/f"), Path("data/pick"), 4, "idm", Path("samples")),
+            {"seed": 0, "device": "auto"},
+        ),
+        (
+            "motus_recipes.evaluate",
+            ["eval", "expert", "--env", "e:T", "--episodes", 5],
+            ("expert", "e:T", 5, 0),
+            {"device": "auto"},
+        ),
+        (
+            "motus_recipes.export",
+            ["export", "--target", "franka"],
+            (None, "franka", Path("policies/franka")),
+            {"force": False, "dry_run": False},
+        ),
+        ("motus_recipes.demo", ["demo", "--quick"], (Path("demo"), True), {"resume": False}),
+    ],
+)
+def test_arguments_reach_the_lower_floor(motus, stand_in, function, arguments, positional, options):
+    calls = stand_in(function)
+    ran = motus(*arguments, "--json")
+    assert ran.code == 0, ran.err
+    assert ran.document["ok"] is True
+    assert ran.document["a"] == 1
+    assert calls.positional == positional
+    assert options.items() <= calls.options.items()
+
+
+def test_convert_takes_the_only_robot_there_is(motus, stand_in, tmp_path):
+    calls = stand_in("motus_adapters.convert")
+    ran = motus("convert", "rec", "data/pick")
+    assert ran.code == 2
+    assert "motus add-embodiment" in ran.err
+    (tmp_path / "embodiments").mkdir()
+    (tmp_path / "embodiments" / "arm.yaml").touch()
+    assert motus("convert", "rec", "data/pick").code == 0
+    assert calls.options["card"] == "arm"
+    (tmp_path / "embodiments" / "leg.yaml").touch()
+    ran = motus("convert", "rec", "data/pick")
+    assert ran.code == 2
+    assert "arm, leg" in ran.err
+
+
+def test_train_loads_the_recipe_and_says_what_is_next(motus, stand_in, replace):
+    loaded = {}
+
+    def load_recipe(name, *, size, overrides):
+        loaded.update(name=name, size=size, overrides=overrides)
+        return "the recipe"
+
+    replace("motus_recipes.load_recipe", load_recipe)
+    calls = stand_in("motus_recipes.train")
+    ran = motus("train", "--data", "target=data/pick", "--set", "a.b=1", "--seed", 3)
+    assert ran.code == 0, ran.err
+    assert loaded == {"name": "full", "size": "tiny", "overrides": ["a.b=1"]}
+    assert calls.positional == ("the recipe",)
+    assert calls.options["run"] == Path("runs/full")
+    assert calls.options["data"] == {"target": Path("data/pick")}
+    assert calls.options["seed"] == 3
+    assert "next: motus export --target franka" in ran.err
+
+
+def test_add_embodiment_writes_the_card_and_its_anchoring_data(motus, stand_in, replace):
+    card = SimpleNamespace(model="file.xml", model_dump=lambda: {"name": "arm"})
+    given = {}
+
+    def add(name, **options):
+        given.update(options, name=name)
+        return card, Path("embodiments/arm.yaml")
+
+    replace("motus_embodiments.add_embodiment", add)
+    anchored = stand_in("motus_adapters.anchor")
+    arguments = [
+        "--model",
+        "arm.xml",
+        "--end-effector",
+        "tcp",
+        "--cameras",
+        "top=head",
+        "--rate",
+        50,
+    ]
+    ran = motus("add-embodiment", "arm", *arguments, "--force", "--json")
+    assert ran.code == 0, ran.err
+    assert given == {
+        "name": "arm",
+        "model": Path("arm.xml"),
+        "end_effector": "tcp",
+        "cameras": {"top": "head"},
+        "rate": 50.0,
+        "force": True,
+        "dry_run": False,
+    }
+    assert anchored.positional == (card, Path("data/arm-anchor"))
+    assert ran.document["path"] == "embodiments/arm.yaml"
+    assert ran.document["anchoring"]["a"] == 1
+
+
+def test_add_embodiment_without_a_model_has_no_anchoring_data(motus, stand_in, replace):
+    card = SimpleNamespace(model=None, model_dump=lambda: {})
+    replace("motus_embodiments.add_embodiment", lambda *_a, **_o: (card, Path("p")))
+    anchored = stand_in("motus_adapters.anchor")
+    assert motus("add-embodiment", "pusht", "--dry-run").code == 0
+    assert anchored.positional == ()
+
+
+@pytest.mark.parametrize("pair", ["top", "=head", "top="])
+def test_a_camera_without_a_role_is_named(motus, pair):
+    ran = motus("add-embodiment", "arm", "--cameras", pair)
+    assert ran.code == 2
+    assert f"--cameras '{pair}' is not NAME=VALUE" in ran.err
+
+
+def test_recipes(motus, replace):
+    row = SimpleNamespace(model_dump=lambda: {"name": "full", "title": "t", "path": "p"})
+    recipe = SimpleNamespace(resolved=lambda: {"a.b": {"value": 1, "origin": "file"}})
+    replace("motus_recipes.list_recipes", lambda: [row])
+    replace("motus_recipes.load_recipe", lambda *_a, **_o: recipe)
+    described = {"parameters": {"video": 1, "vlm": 2, "action": 3, "understanding": 4}}
+    replace("motus_recipes.describe", lambda _recipe: described)
+    assert motus("recipes", "list", "--json").document["recipes"][0]["name"] == "full"
+    assert motus("recipes", "show", "full", "--json").document["parameters"]["vlm"] == 2
+    values = motus("recipes", "show", "full", "--resolved", "--json").document["values"]
+    assert values == [{"key": "a.b", "value": 1, "origin": "file"}]
+
+
+def test_doctor_looks_at_this_machine(motus):
+    ran = motus("doctor", "--json")
+    checks = {check["name"]: check["status"] for check in ran.document["checks"]}
+    assert checks["python"] == "ok"
+    assert checks["video decoding"] == "ok"
+    assert ran.code in (0, 3)

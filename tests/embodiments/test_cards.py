@@ -1,0 +1,123 @@
+"""Cards on disk: they load, they say what is wrong with them, and they hash by meaning."""
+
+import pytest
+import yaml
+
+from motus_embodiments import (
+    Card,
+    UsageError,
+    card_hash,
+    list_cards,
+    load_card,
+    save_card,
+)
+
+SHIPPED = {"aloha": (14, 14), "franka": (8, 7), "gr1": (44, 44), "pusht": (2, 2)}
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_cards_load_and_name_their_sources(name):
+    card = load_card(name)
+    assert (len(card.state_channels), len(card.action_channels)) == SHIPPED[name]
+    assert len(card.home()) == len(card.state_channels)
+    assert card.sources
+    assert Card.model_validate_json(card.model_dump_json()) == card
+
+
+def test_all_shipped_cards_are_listed():
+    assert {card.name for card, _ in list_cards()} >= set(SHIPPED)
+
+
+def test_channels_are_in_order_left_first():
+    sides = [channel.side for channel in load_card("aloha").state_channels]
+    assert sides == ["left"] * 7 + ["right"] * 7
+    names = [channel.name for channel in load_card("franka").action_channels]
+    assert names == [f"left_{n}" for n in ("x", "y", "z", "rx", "ry", "rz", "gripper")]
+
+
+def test_unknown_name_gives_the_nearest():
+    with pytest.raises(UsageError) as caught:
+        load_card("frankaa")
+    assert caught.value.message == "no embodiment named 'frankaa'"
+    assert caught.value.hint == "did you mean 'franka'?"
+
+
+@pytest.mark.parametrize(
+    ("where", "key", "valid"),
+    [
+        ((), "armz", "arms"),
+        (("arms", 0), "grippper", "gripper"),
+        (("arms", 0, "joints", 2), "hgih", "high"),
+        (("action",), "relativ", "relative"),
+        (("cameras", 0), "rol", "role"),
+    ],
+)
+def test_unknown_key_is_named_with_the_file_and_the_nearest(tmp_path, where, key, valid):
+    data = load_card("franka").model_dump(mode="json", exclude_none=True)
+    table = data
+    for part in where:
+        table = table[part]
+    table[key] = 1
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(data))
+    with pytest.raises(UsageError) as caught:
+        load_card(path)
+    assert key in caught.value.message
+    assert str(path) in caught.value.message
+    assert valid in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"rate": "fast"}, "rate"),
+        ({"arms": []}, "arms"),
+        ({"state_order": ["joint1"]}, "state_order"),
+        ({"name": "Franka!"}, "name"),
+    ],
+)
+def test_wrong_values_name_the_key_and_the_file(tmp_path, change, says):
+    data = load_card("franka").model_dump(mode="json", exclude_none=True) | change
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(data))
+    with pytest.raises(UsageError) as caught:
+        load_card(path)
+    assert says in caught.value.message
+    assert str(path) in caught.value.message
+
+
+@pytest.mark.parametrize("text", ["- 1", "a: [", ""])
+def test_a_file_that_is_no_card_is_refused(tmp_path, text):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=r"mine\.yaml"):
+        load_card(path)
+
+
+def test_an_own_card_wins_and_is_not_overwritten(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    own = load_card("pusht").model_copy(update={"title": "mine"})
+    save_card(own, tmp_path / "embodiments")
+    assert load_card("pusht").title == "mine"
+    with pytest.raises(UsageError, match="exists already"):
+        save_card(own, tmp_path / "embodiments")
+    save_card(own, tmp_path / "embodiments", force=True)
+
+
+def test_saved_card_reads_back_equal_with_its_model_file(toy, toy_model):
+    path = save_card(toy, toy_model.parent)
+    assert yaml.safe_load(path.read_text())["model"]["file"] == "toy.xml"
+    assert load_card(path) == toy
+
+
+def test_hash_follows_meaning_and_not_words():
+    card = load_card("franka")
+    assert card_hash(card) == card_hash(card.model_copy(update={"title": "x", "notes": "y"}))
+    assert card_hash(card) != card_hash(card.model_copy(update={"rate": 20.0}))
+
+
+def test_cameras_are_found_by_alias_and_lerobot_name():
+    card = load_card("aloha")
+    assert card.camera("cam_high").role == "head"
+    assert card.camera("observation.images.cam_left_wrist").role == "left_wrist"
+    assert card.camera("nothing") is None

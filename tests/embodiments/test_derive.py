@@ -1,0 +1,196 @@
+"""Cards from robot models, and `add_embodiment`."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from motus_embodiments import (
+    DataError,
+    Kinematics,
+    MismatchError,
+    UsageError,
+    add_embodiment,
+    check_card,
+    derive_card,
+    load_card,
+)
+from tests.embodiments.conftest import ARM, OPTIONS, shipped_with_models
+
+URDF = """<robot name="two">
+  <link name="base"/>
+  <link name="one"><inertial><mass value="1"/><inertia ixx="1" iyy="1" izz="1" ixy="0" ixz="0"
+    iyz="0"/></inertial></link>
+  <link name="tip"/>
+  <joint name="hinge" type="revolute"><parent link="base"/><child link="one"/>
+    <axis xyz="0 0 1"/><limit lower="-1" upper="2" velocity="1.5" effort="1"/></joint>
+  <joint name="flange" type="fixed"><parent link="one"/><child link="tip"/>
+    <origin xyz="0.2 0 0"/></joint>
+</robot>"""
+
+
+@pytest.mark.parametrize("card", shipped_with_models())
+def test_shipped_cards_agree_with_their_models(card):
+    assert check_card(card) == ()
+
+
+def test_the_model_states_what_it_states(toy):
+    arm = toy.arms[0]
+    assert [joint.name for joint in arm.joints] == ["turn", "lift", "bend", "roll"]
+    assert (arm.joints[1].low, arm.joints[1].high, arm.joints[1].home) == (-1.2, 1.2, 0.3)
+    assert arm.base == "base"
+    assert set(arm.gripper.joints) == {"thumb", "finger"}
+    assert (arm.gripper.model_closed, arm.gripper.model_open) == ((0, 0), (0.04, 0.04))
+    assert (arm.gripper.closed, arm.gripper.open, arm.gripper.home) == (0.0, 0.08, 1.0)
+    assert check_card(toy) == ()
+
+
+def test_what_no_model_states_is_asked_for_at_once(toy_model):
+    with pytest.raises(UsageError) as caught:
+        derive_card("toy", toy_model)
+    for option in ("end-effector", "side", "rate", "action", "cameras"):
+        assert f"--{option}" in caught.value.hint
+    assert "grip" in caught.value.hint
+    assert "front" in caught.value.hint
+
+
+def test_a_single_jaw_cannot_prove_which_end_is_open(tmp_path):
+    text = "\n".join(line for line in ARM.splitlines() if "equality" not in line)
+    text = text.replace('<joint name="thumb" type="slide" axis="1 0 0" range="0 .04"/>', "")
+    text = text.replace('<position joint="thumb"/>', '<position joint="finger"/>')
+    text = text.replace(" .04 .04 ", " .04 ")
+    path = tmp_path / "jaw.xml"
+    path.write_text(text)
+    with pytest.raises(UsageError, match="gripper_open"):
+        derive_card("jaw", path, **OPTIONS)
+    card = derive_card("jaw", path, **OPTIONS, gripper_open="low")
+    assert card.arms[0].gripper.model_open == (0,)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "hint"),
+    [
+        ("end_effector", "gripp", "grip"),
+        ("cameras", {"frnt": "head"}, "front"),
+        ("gripper", ("fingr",), "finger"),
+        ("home", "hom", "home"),
+    ],
+)
+def test_wrong_names_give_the_nearest(toy_model, option, value, hint):
+    with pytest.raises(UsageError) as caught:
+        derive_card("toy", toy_model, **(OPTIONS | {option: value}))
+    assert hint in caught.value.hint
+
+
+def test_urdf_gives_limits_and_velocities(tmp_path):
+    path = tmp_path / "two.urdf"
+    path.write_text(URDF)
+    options = {"end_effector": "tip", "side": "right", "rate": 20, "action": "ee_pose"}
+    card = derive_card("two", path, **options)
+    joint = card.arms[0].joints[0]
+    assert (joint.low, joint.high, joint.velocity) == (-1, 2, 1.5)
+    assert card.action.relative
+    pose = Kinematics(card).poses(np.array([[np.pi / 2]]))[0, 0]
+    np.testing.assert_allclose(pose[:3, 3], [0, 0.2, 0], atol=1e-9)
+
+
+def test_a_missing_mesh_is_named(tmp_path):
+    path = tmp_path / "torn.xml"
+    path.write_text(
+        '<mujoco><asset><mesh name="m" file="gone.stl"/></asset><worldbody><geom type="mesh" '
+        'mesh="m"/></worldbody></mujoco>'
+    )
+    with pytest.raises(DataError, match=r"gone\.stl") as caught:
+        derive_card("torn", path, **OPTIONS)
+    assert caught.value.where == str(path)
+
+
+@pytest.mark.parametrize("text", ["", "not xml", "<mujoco><nonsense/></mujoco>"])
+def test_a_file_that_is_no_model_is_bad_data(tmp_path, text):
+    path = tmp_path / "bad.xml"
+    path.write_text(text)
+    with pytest.raises(DataError, match=r"bad\.xml"):
+        derive_card("bad", path, **OPTIONS)
+
+
+def test_a_model_that_is_nowhere_is_a_usage_error(tmp_path):
+    with pytest.raises(UsageError, match="no robot model at"):
+        derive_card("none", tmp_path / "none.xml", **OPTIONS)
+    (tmp_path / "a.xml").write_text(ARM)
+    (tmp_path / "b.xml").write_text(ARM)
+    with pytest.raises(UsageError, match=r"a\.xml, b\.xml"):
+        derive_card("two", tmp_path, **OPTIONS)
+
+
+def test_adding_writes_a_card_that_loads(tmp_path, monkeypatch, toy_model):
+    monkeypatch.chdir(tmp_path)
+    card, path = add_embodiment("toy", model=toy_model, **OPTIONS)
+    assert path == Path("embodiments/toy.yaml")
+    assert load_card("toy") == card
+    with pytest.raises(UsageError, match="exists already"):
+        add_embodiment("toy", model=toy_model, **OPTIONS)
+
+
+def test_a_dry_run_writes_nothing(tmp_path, toy_model):
+    _, path = add_embodiment(
+        "toy", model=toy_model, folder=tmp_path / "own", dry_run=True, **OPTIONS
+    )
+    assert not path.parent.exists()
+
+
+def test_shipped_cards_are_copied_with_their_comments(tmp_path):
+    card, path = add_embodiment("pusht", folder=tmp_path)
+    assert load_card(path) == card == load_card("pusht")
+    with pytest.raises(UsageError, match="no robot named"):
+        add_embodiment("frankka", folder=tmp_path)
+    with pytest.raises(UsageError, match="cannot be given"):
+        add_embodiment("aloha", folder=tmp_path, rate=5)
+
+
+def test_a_card_that_differs_from_its_model_is_refused(toy, toy_model, tmp_path, monkeypatch):
+    toy_model.write_text(ARM.replace('range="-2 2"', 'range="-1 1"'))
+    assert check_card(toy) == (
+        "joint 'turn': low is -2.0, in the model -1",
+        "joint 'turn': high is 2.0, in the model 1",
+    )
+    from motus_embodiments import register
+
+    monkeypatch.setattr(register, "derive_card", lambda *_args, **_options: toy)
+    with pytest.raises(MismatchError, match="'turn'"):
+        add_embodiment("toy", model=toy_model, folder=tmp_path / "own")
+
+
+@pytest.mark.parametrize(
+    ("folder", "options"),
+    [
+        (
+            "trs_so_arm100",
+            {"end_effector": "Fixed_Jaw", "side": "right", "cameras": {}, "gripper_open": "high"},
+        ),
+        ("franka_emika_panda", {"end_effector": "hand", "side": "left", "cameras": {}}),
+        (
+            "aloha",
+            {
+                "end_effector": {"left": "left/gripper", "right": "right/gripper"},
+                "cameras": {"cam_high:overhead_cam": "head"},
+            },
+        ),
+    ],
+)
+def test_menagerie_models_are_derived(folder, options, tmp_path, monkeypatch):
+    root = Path(__file__).parents[3] / "shared" / "menagerie"
+    if not (root / folder).is_dir():
+        pytest.skip(f"no copy of MuJoCo Menagerie at {root}")
+    monkeypatch.setenv("MENAGERIE_ROOT", str(root))
+    card, path = add_embodiment(
+        "robot",
+        model=folder,
+        folder=tmp_path,
+        rate=30,
+        action="joint_position",
+        gripper_values=(0, 1),
+        **options,
+    )
+    assert card.model.menagerie == os.path.join(folder, "scene.xml")
+    assert check_card(load_card(path)) == ()

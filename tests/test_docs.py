@@ -1,0 +1,128 @@
+"""README.md and docs/ are executed: their `bash` blocks run, in order, in an empty folder.
+
+A block that opens with ```bash runs in every test run, ```bash slow with `pytest -m slow`,
+```bash skip="why" never; but whatever a block says, its `motus` lines have to parse.
+"""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlparse
+
+import pytest
+from typer.main import get_command
+
+from motus_cli.app import app
+
+REPOSITORY = Path(__file__).parents[1]
+PAGES = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md")])
+FENCE = re.compile(r"^```bash *(?P<mark>[^\n]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\((?P<target>[^)#\s]+)")
+
+# The same commands with less work in them, so that the slow run ends in minutes.
+QUICKER = {
+    "--episodes 200": "--episodes 6",
+    "--episodes 50": "--episodes 2",
+    "motus add-embodiment franka": "motus add-embodiment franka --anchor 2",
+    "motus train --recipe full": "motus train --recipe full",
+}
+
+
+@dataclass(frozen=True)
+class Block:
+    """One block of commands on a page."""
+
+    page: Path
+    mark: str
+    text: str
+
+
+def blocks_of(page: Path) -> list[Block]:
+    return [Block(page, m["mark"].strip(), m["text"]) for m in FENCE.finditer(page.read_text())]
+
+
+BLOCKS = [block for page in PAGES for block in blocks_of(page)]
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(REPOSITORY))
+
+
+def execute(blocks: list[Block], folder: Path) -> None:
+    """Run blocks one after the other; what one leaves in the folder, the next one finds."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    for block in blocks:
+        ran = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", block.text],
+            cwd=folder,
+            env=os.environ | {"PATH": path},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert ran.returncode == 0, f"{name_of(block.page)}:\n{block.text}\n{ran.stderr[-3000:]}"
+
+
+def with_mark(*marks: str) -> list[object]:
+    """The pages that have blocks of these marks, as test parameters."""
+    pages = dict.fromkeys(block.page for block in BLOCKS if block.mark in marks)
+    return [pytest.param(page, id=name_of(page)) for page in pages]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_marks_are_known(page):
+    for block in blocks_of(page):
+        assert block.mark in ("", "slow") or re.fullmatch(r'skip="[^"]+"', block.mark)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_motus_lines_parse(page):
+    group = get_command(app)
+    for block in blocks_of(page):
+        for line in block.text.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            if words[:1] == ["motus"] and not {"--help", "--version"} & set(words):
+                parse(group, words[1:])
+
+
+def parse(command, words):
+    """Parse one command line without carrying it out; a wrong option raises."""
+    context = command.make_context("motus", list(words))
+    while hasattr(command, "commands"):
+        name, command, words = command.resolve_command(context, list(words))
+        context = command.make_context(name, list(words), parent=context)
+
+
+@pytest.mark.parametrize("page", with_mark(""))
+def test_quick_blocks_run(page, tmp_path):
+    execute([block for block in blocks_of(page) if not block.mark], tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("page", with_mark("slow"))
+def test_slow_blocks_run(page, tmp_path):
+    quick = []
+    for block in blocks_of(page):
+        text = block.text
+        for long, short in QUICKER.items():
+            text = text.replace(long, short)
+        if not block.mark.startswith("skip"):
+            quick.append(Block(page, block.mark, text))
+    execute(quick, tmp_path)
+
+
+@pytest.mark.parametrize("long", QUICKER)
+def test_what_is_made_quicker_is_still_written_somewhere(long):
+    assert any(long in block.text for block in BLOCKS)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_lead_somewhere(page):
+    for match in LINK.finditer(page.read_text()):
+        if not urlparse(match["target"]).scheme:
+            assert (page.parent / match["target"]).exists(), match["target"]
