@@ -30,7 +30,7 @@ check: $(STAMP) ## Formatting, lint, types, import rules, tests
 	@$(MAKE) --no-print-directory test
 
 bench: $(STAMP) ## Run the benchmarks and print their figures
-	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
+	@shopt -s nullglob; for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
 
 format: $(STAMP) ## Format the code and apply the safe fixes
 	@$(BIN)/ruff format .

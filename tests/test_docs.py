@@ -28,7 +28,11 @@ QUICKER = {
     "--episodes 200": "--episodes 6",
     "--episodes 50": "--episodes 2",
     "motus add-embodiment franka": "motus add-embodiment franka --anchor 2",
-    "motus train --recipe full": "motus train --recipe full",
+    "motus train --recipe full": "motus train --recipe full"
+    + "".join(
+        f" --set stages.{stage}.steps=4 --set stages.{stage}.batch=4"
+        for stage in ("codec", "stage1", "stage2", "stage3")
+    ),
 }
 
 

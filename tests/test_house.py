@@ -51,7 +51,8 @@ def test_a_file_is_one_idea(path):
     text = path.read_text()
     tree = ast.parse(text)
     assert text.count("\n") <= MAX_FILE_LINES
-    assert ast.get_docstring(tree), "a file opens with the sentence that says what it is"
+    if path in CODE:
+        assert ast.get_docstring(tree), "a file opens with the sentence that says what it is"
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert body_lines(node) <= MAX_FUNCTION_LINES, node.name

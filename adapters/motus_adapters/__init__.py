@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from motus_adapters.action_space import ActionSpace as ActionSpace
     from motus_adapters.action_space import Normalizer as Normalizer
+    from motus_adapters.action_space import describe_state as describe_state
     from motus_adapters.anchoring import AnchorReport as AnchorReport
     from motus_adapters.anchoring import anchor as anchor
     from motus_adapters.bundle import BundleConfig as BundleConfig
@@ -29,16 +30,16 @@ if TYPE_CHECKING:
     from motus_adapters.labels import labeler_for as labeler_for
     from motus_adapters.manifest import Header as Header
     from motus_adapters.manifest import Source as Source
-    from motus_adapters.readers import ColumnMap as ColumnMap
     from motus_adapters.readers import FORMATS as FORMATS
+    from motus_adapters.readers import ColumnMap as ColumnMap
     from motus_adapters.readers import Recording as Recording
     from motus_adapters.readers import open_source as open_source
     from motus_adapters.recording import RecordReport as RecordReport
     from motus_adapters.recording import record as record
     from motus_adapters.relabel import LabelReport as LabelReport
     from motus_adapters.relabel import label_dataset as label_dataset
-    from motus_adapters.sims import Observation as Observation
     from motus_adapters.sims import SIMULATORS as SIMULATORS
+    from motus_adapters.sims import Observation as Observation
     from motus_adapters.sims import Simulator as Simulator
     from motus_adapters.sims import open_simulator as open_simulator
     from motus_adapters.unified import EpisodeData as EpisodeData
@@ -79,6 +80,7 @@ _HOMES = {
     "anchor": "anchoring",
     "compose": "canvas",
     "convert": "conversion",
+    "describe_state": "action_space",
     "flow_canvas": "flow",
     "inspect_dataset": "inspection",
     "inspect_source": "inspection",
@@ -94,6 +96,8 @@ _HOMES = {
 }
 
 __all__ = [
+    "FORMATS",
+    "SIMULATORS",
     "ActionSpace",
     "AnchorReport",
     "BundleConfig",
@@ -103,7 +107,6 @@ __all__ = [
     "DisFlow",
     "EpisodeData",
     "EpisodeJob",
-    "FORMATS",
     "FlowEstimator",
     "Header",
     "LabelReport",
@@ -114,7 +117,6 @@ __all__ = [
     "Policy",
     "RecordReport",
     "Recording",
-    "SIMULATORS",
     "Simulator",
     "Source",
     "SourceReport",
@@ -124,6 +126,7 @@ __all__ = [
     "anchor",
     "compose",
     "convert",
+    "describe_state",
     "flow_canvas",
     "inspect_dataset",
     "inspect_source",

@@ -45,6 +45,25 @@ class Normalizer:
         return Normalizer(np.asarray(data["mean"], np.float32), np.asarray(data["std"], np.float32))
 
 
+def describe_state(
+    adapter: ActionAdapter, state: Float[np.ndarray, "n s"]
+) -> Float[np.ndarray, "n d"]:
+    """Canonical states, and where the end-effectors are if that is what actions are about.
+
+    A network that commands places would otherwise have to learn the arm's kinematics first.
+    """
+    if adapter.card.action.representation == "joint_position" or not len(state):
+        return state
+    poses = adapter.kinematics.poses(state)
+    return np.concatenate([state, poses[:, :, :3, 3].reshape(len(state), -1)], axis=1)
+
+
+def state_width(card: Card) -> int:
+    """Numbers of a described state."""
+    extra = 0 if card.action.representation == "joint_position" else 3 * len(card.arms)
+    return len(card.state_channels) + extra
+
+
 class ActionSpace:
     """Canonical states and actions of one robot to the network's numbers and back.
 
@@ -58,23 +77,23 @@ class ActionSpace:
     """
 
     def __init__(self, card: Card, state: Normalizer, action: Normalizer) -> None:
-        for what, stats, channels in (
-            ("state", state, card.state_channels),
-            ("action", action, card.action_channels),
-        ):
-            if len(stats.mean) != len(channels):
-                raise DataError(
-                    f"the {what} statistics have {len(stats.mean)} channels, "
-                    f"the card '{card.name}' has {len(channels)}"
-                )
         self.card = card
         self.adapter = ActionAdapter(card)
+        for what, stats, wanted in (
+            ("state", state, state_width(card)),
+            ("action", action, len(card.action_channels)),
+        ):
+            if len(stats.mean) != wanted:
+                raise DataError(
+                    f"the {what} statistics have {len(stats.mean)} channels, "
+                    f"the card '{card.name}' has {wanted}"
+                )
         self.state = state
         self.action = action
 
     def encode_state(self, state: Float[np.ndarray, "b s"]) -> Float[np.ndarray, "b s"]:
-        """Normalised states."""
-        return self.state.normalize(state)
+        """Canonical states as the network sees them: described, then normalised."""
+        return self.state.normalize(describe_state(self.adapter, state))
 
     def decode_actions(
         self, actions: Float[np.ndarray, "b t a"], state: Float[np.ndarray, "b s"]

@@ -23,6 +23,7 @@ _PATTERN = "chunk-{chunk_index:03d}/file-{file_index:03d}"
 DATA_PATH = f"data/{_PATTERN}.parquet"
 VIDEO_PATH = f"videos/{{video_key}}/{_PATTERN}.mp4"
 EPISODES_PATH = Path("meta/episodes/chunk-000/file-000.parquet")
+_ROWS = 256  # rows of the episode table held in memory
 _COUNTERS = ("frame_index", "episode_index", "index", "task_index")
 
 
@@ -90,7 +91,7 @@ def assemble(
         if seen is not None:
             pixels.merge(seen)
     rows = _write_episodes(out, header, pieces, tasks, channels)
-    _write_episode_table(out, header, rows)
+    _write_episode_table(out, rows)
     _write_tasks(out, list(tasks))
     stats = {feature: total.result() for feature, total in channels.items()}
     stats[CANVAS] = image_stats if image_stats is not None else pixels.result()
@@ -124,8 +125,7 @@ def _write_episodes(
         table = {feature: _vectors(columns[feature]) for feature in channels}
         table["timestamp"] = pa.array((np.arange(length) / header.rate).astype(np.float32))
         table |= {name: pa.array(values.astype(np.int64)) for name, values in numbers.items()}
-        with replacing(out / data_path(episode)) as temporary:
-            pq.write_table(pa.table(table), temporary, compression="snappy")
+        _write_table(out / data_path(episode), pa.table(table))
         target = out / video_path(episode)
         target.parent.mkdir(parents=True, exist_ok=True)
         piece.place_video(target)
@@ -165,23 +165,24 @@ def _flat_stats(stats: dict[str, Stats]) -> dict[str, Any]:
     }
 
 
-def _write_episode_table(out: Path, header: Header, rows: Iterator[dict[str, Any]]) -> None:
-    path = out / EPISODES_PATH
-    with replacing(path) as temporary:
-        writer: pq.ParquetWriter | None = None
-        batch: list[dict[str, Any]] = []
-        for row in rows:
-            batch.append(row)
-            if writer is None:
-                schema = pa.Table.from_pylist(batch).schema
-                writer = pq.ParquetWriter(temporary, schema, compression="snappy")
-            if len(batch) == 256:
-                writer.write_table(pa.Table.from_pylist(batch, schema=writer.schema))
-                batch = []
-        assert writer is not None, "a dataset has at least one episode"
-        if batch:
-            writer.write_table(pa.Table.from_pylist(batch, schema=writer.schema))
-        writer.close()
+def _write_episode_table(out: Path, rows: Iterator[dict[str, Any]]) -> None:
+    first = next(rows)
+    schema = pa.Table.from_pylist([first]).schema
+    with replacing(out / EPISODES_PATH) as temporary:
+        writer = pq.ParquetWriter(temporary, schema, compression="snappy")
+        try:
+            batch = [first]
+            for row in rows:
+                batch.append(row)
+                if len(batch) == _ROWS:
+                    writer.write_table(pa.Table.from_pylist(batch, schema=schema))
+                    batch = []
+            if batch:
+                writer.write_table(pa.Table.from_pylist(batch, schema=schema))
+            writer.close()
+        except BaseException:
+            writer.is_open = False  # or its destructor would try to write once more
+            raise
 
 
 def _write_tasks(out: Path, tasks: list[str]) -> None:
@@ -195,8 +196,15 @@ def _write_tasks(out: Path, tasks: list[str]) -> None:
     pandas = {"index_columns": ["task"], "column_indexes": [], "columns": columns}
     table = pa.table({"task_index": pa.array(range(len(tasks)), pa.int64()), "task": tasks})
     table = table.replace_schema_metadata({"pandas": json.dumps(pandas)})
-    with replacing(out / "meta/tasks.parquet") as temporary:
-        pq.write_table(table, temporary)
+    _write_table(out / "meta/tasks.parquet", table)
+
+
+def _write_table(path: Path, table: pa.Table) -> None:
+    """Through memory, since pyarrow keeps a file open when the disk is full."""
+    stream = pa.BufferOutputStream()
+    pq.write_table(table, stream, compression="snappy")
+    with replacing(path) as temporary:
+        temporary.write_bytes(stream.getvalue())
 
 
 def _info(header: Header, episodes: int, frames: int, tasks: int) -> dict[str, Any]:

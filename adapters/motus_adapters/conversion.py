@@ -1,5 +1,6 @@
 """`motus convert`: recordings of any known format to a unified dataset."""
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -210,7 +211,8 @@ def match_cameras(recording: Recording, card: Card) -> tuple[dict[str, str], lis
     warnings: list[str] = []
     if not found:
         for name in recording.cameras:
-            camera = card.camera(name)
+            # robomimic and its kin name a picture's column after the camera it is of.
+            camera = card.camera(name) or card.camera(re.sub("_(image|rgb|color)$", "", name))
             if camera is not None and camera.role not in found:
                 found[camera.role] = name
     if "head" not in found and len(recording.cameras) == 1 and not recording.mapping.cameras:

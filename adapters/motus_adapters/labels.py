@@ -9,7 +9,7 @@ import numpy as np
 
 from motus_adapters.canvas import Layout
 from motus_adapters.flow import DisFlow, FlowEstimator, flow_canvas
-from motus_embodiments import MissingError
+from motus_embodiments import DataError, MissingError
 
 SHIPPED = Path(__file__).parent / "assets" / "codec"
 
@@ -107,4 +107,11 @@ def labeler_for(codec: str | Path | None) -> Labeler | None:
 def _codec(folder: Path) -> Any:
     from motus_model import load_codec
 
-    return load_codec(folder)
+    try:
+        return load_codec(folder)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise DataError(
+            f"{folder} holds no codec that can be read: {error}",
+            hint="name the folder that `motus train` wrote, such as RUN/codec",
+            where=str(folder),
+        ) from error

@@ -1,6 +1,7 @@
 """The action expert: a narrow transformer that attends in the video expert's head space."""
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -13,6 +14,7 @@ from motus_model.layers import (
     init_linear,
     mlp_silu,
     modulate,
+    open_gates,
     scaled_normal_,
     sincos_positions,
 )
@@ -66,10 +68,11 @@ class ActionBlock(JointProjection):
     def __init__(self, config: ActionConfig, video: VideoConfig) -> None:
         super().__init__(config.width, video, config.eps)
         self.eps = config.eps
-        self.modulation = nn.Parameter(torch.randn(1, 6, config.width) / config.width**0.5)
+        self.modulation = open_gates(config.width)
         self.ffn = feed_forward(config.width, config.hidden)
 
     def joint_qkv(self, x: Float[Tensor, "b n d"], m: Float[Tensor, "b #n 6 d"]) -> QKV:
+        """Queries, keys and values of the modulated tokens."""
         return self.project(modulate(x, m[..., 0, :], m[..., 1, :], self.eps))
 
     def merge(
@@ -78,17 +81,21 @@ class ActionBlock(JointProjection):
         attended: Float[Tensor, "b n i"],
         m: Float[Tensor, "b #n 6 d"],
     ) -> Float[Tensor, "b n d"]:
+        """The residual stream after joint attention."""
         return (x + self.o(attended) * m[..., 2, :]).to(x.dtype)
 
     def feed(
         self, x: Float[Tensor, "b n d"], m: Float[Tensor, "b #n 6 d"]
     ) -> Float[Tensor, "b n d"]:
+        """The residual stream after the feed-forward network."""
         normed = modulate(x, m[..., 3, :], m[..., 4, :], self.eps)
         return (x + self.ffn(normed) * m[..., 5, :]).to(x.dtype)
 
 
 class ActionExpert(TimeEmbedding):
     """[state, actions, registers] as tokens, and the velocity of the actions back."""
+
+    positions: Tensor
 
     def __init__(self, config: ActionConfig, video: VideoConfig) -> None:
         super().__init__(config.width, config.frequency_width)
@@ -109,6 +116,10 @@ class ActionExpert(TimeEmbedding):
         self.head_modulation = nn.Parameter(torch.randn(1, 2, width) / width**0.5)
         init_linear(self)
         nn.init.zeros_(self.head.weight)
+
+    def block(self, index: int) -> ActionBlock:
+        """Layer `index`."""
+        return cast(ActionBlock, self.blocks[index])
 
     def embed(
         self, actions: Float[Tensor, "b t a"], state: Float[Tensor, "b s"] | None

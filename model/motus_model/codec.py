@@ -55,6 +55,10 @@ class CodecLoss(NamedTuple):
 class LatentActionCodec(nn.Module):
     """A variational autoencoder of flow whose latent also predicts true motion."""
 
+    scale: Tensor
+    motion_mean: Tensor
+    motion_std: Tensor
+
     def __init__(self, config: CodecConfig) -> None:
         super().__init__()
         self.config = config
@@ -86,9 +90,8 @@ class LatentActionCodec(nn.Module):
         self.register_buffer("scale", torch.ones(1, 1, *config.size))
         self.register_buffer("motion_mean", torch.zeros(config.motion))
         self.register_buffer("motion_std", torch.ones(config.motion))
-        for layer in (self.statistics, self.decoder[-1]):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        for parameter in (*self.statistics.parameters(), *self.decoder[-1].parameters()):
+            nn.init.zeros_(parameter)
 
     @torch.no_grad()
     def fit_statistics(
@@ -112,14 +115,17 @@ class LatentActionCodec(nn.Module):
         x = (flow / self.scale).flatten(1)
         generator_state = torch.random.get_rng_state()
         torch.manual_seed(0)  # pca_lowrank draws a random projection
-        _, spread, components = torch.pca_lowrank(x, q=LATENT_WIDTH, center=False, niter=4)
+        # Some components more than are used make those that are used exact.
+        count = min(LATENT_WIDTH + 10, *x.shape)
+        _, spread, components = torch.pca_lowrank(x, q=count, center=False, niter=4)
         torch.random.set_rng_state(generator_state)
+        spread, components = spread[:LATENT_WIDTH], components[:, :LATENT_WIDTH]
         size = (spread / len(x) ** 0.5).clamp_min(1e-6)  # root mean square along each component
         self.linear_in.weight.copy_(components.T / size[:, None])
         self.linear_out.weight.copy_(components * size)
-        count = mask.sum(0).clamp_min(1)
-        mean = (motion * mask).sum(0) / count
-        variance = ((motion - mean).square() * mask).sum(0) / count
+        seen = mask.sum(0).clamp_min(1)
+        mean = (motion * mask).sum(0) / seen
+        variance = ((motion - mean).square() * mask).sum(0) / seen
         self.motion_mean.copy_(mean)
         self.motion_std.copy_(variance.sqrt().clamp_min(1e-4))
 

@@ -127,4 +127,5 @@ def schedule(
 def _line(role: Role, steps: int, shift: float) -> list[float]:
     if role is not Role.SOLVE:
         return [float(hold(role, torch.zeros(1)))] * 2  # one call, no move
-    return [float(t) for t in shift_times(torch.linspace(1, 0, steps + 1), shift)]
+    even = torch.linspace(1, 0, steps + 1, dtype=torch.float64)  # in float32, 1 would shift past 1
+    return [float(t) for t in shift_times(even, shift)]

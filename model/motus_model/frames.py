@@ -40,11 +40,15 @@ class Residual(nn.Module):
         )
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """The input plus what two convolutions add to it."""
         return x + self.body(x)
 
 
 class FrameAutoencoder(nn.Module):
     """Images in [-1, 1] to latents of about unit variance, and back."""
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, config: FrameConfig) -> None:
         super().__init__()

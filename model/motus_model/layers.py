@@ -19,6 +19,7 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Float[Tensor, "... d"]) -> Float[Tensor, "... d"]:
+        """X / sqrt(mean(x^2) + eps), weighted."""
         wide = x.float()
         scale = torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
         return (wide * scale).to(x.dtype) * self.weight
@@ -68,7 +69,9 @@ class TimeEmbedding(nn.Module):
     def forward(
         self, times: Float[Tensor, "b f"]
     ) -> tuple[Float[Tensor, "b f d"], Float[Tensor, "b f 6 d"]]:
-        wave = sinusoid(times, self.frequency_width).to(self.time_embedding[0].weight.dtype)
+        """The embedding, and six (shift, scale, gate)-rows of it."""
+        kind = next(self.time_embedding.parameters()).dtype
+        wave = sinusoid(times, self.frequency_width).to(kind)
         embedding = self.time_embedding(wave)
         return embedding.float(), self.time_projection(embedding).float().unflatten(-1, (6, -1))
 
@@ -141,6 +144,20 @@ def init_linear(module: nn.Module) -> None:
             nn.init.xavier_uniform_(part.weight)
             if part.bias is not None:
                 nn.init.zeros_(part.bias)
+    for part in module.modules():
+        if isinstance(part, TimeEmbedding):
+            nn.init.zeros_(next(part.time_projection[1].parameters()))  # times join in by and by
+
+
+def open_gates(width: int) -> nn.Parameter:
+    """A block's six modulations: no shift, no scale, both gates open.
+
+    Wan starts from noise of size 1/sqrt(width); with open gates a network that is trained from
+    nothing moves at once.
+    """
+    modulation = torch.zeros(1, 6, width)
+    modulation[:, [2, 5]] = 1
+    return nn.Parameter(modulation)
 
 
 def scaled_normal_(tensor: Tensor, fan_in: int) -> None:

@@ -101,14 +101,14 @@ class Motus(nn.Module):
             missing = embedded.shape[1] - text_mask.shape[1]
             text_mask = nn.functional.pad(text_mask, (0, missing))
         keys = tuple(
-            TextKeys(*block.cross_attn.key_value(embedded), text_mask)
-            for block in self.video.blocks
+            TextKeys(*self.video.block(index).cross_attn.key_value(embedded), text_mask)
+            for index in range(self.config.video.layers)
         )
         tokens = None
         if self.understanding is not None:
             assert features is not None, "the understanding expert needs features"
             tokens = self.understanding.embed(features)
-        return Context(keys, tokens, feature_mask, state)
+        return Context(keys, tokens, None if tokens is None else feature_mask, state)
 
     def forward(
         self,
@@ -161,26 +161,26 @@ class Motus(nn.Module):
         action_times: Float[Tensor, "b 1 6 e"] | None,
         context: Context,
         table: Rotary,
-        mask: Bool[Tensor, "b n"] | None,
+        mask: Bool[Tensor, "b m"] | None,
     ) -> Tokens:
         """Layer `index` of all three experts."""
-        block = self.video.blocks[index]
+        block = self.video.block(index)
         m = block.modulation[:, None] + video_times
         parts = [block.qkv(tokens.video, m, table)]
         if self.action is not None and tokens.action is not None:
             assert action_times is not None
-            action_block = self.action.blocks[index]
+            action_block = self.action.block(index)
             a = action_block.modulation[:, None] + action_times
             parts.append(action_block.joint_qkv(tokens.action, a))
         if self.understanding is not None and tokens.understanding is not None:
-            parts.append(self.understanding.blocks[index].joint_qkv(tokens.understanding))
+            parts.append(self.understanding.block(index).joint_qkv(tokens.understanding))
         attended = joint_attention(parts, mask)
         video = block.finish(tokens.video, attended.pop(0), m, context.text[index])
         action, understanding = tokens.action, tokens.understanding
         if self.action is not None and action is not None:
             action = action_block.feed(action_block.merge(action, attended.pop(0), a), a)
         if self.understanding is not None and understanding is not None:
-            und_block = self.understanding.blocks[index]
+            und_block = self.understanding.block(index)
             understanding = und_block.feed(und_block.merge(understanding, attended.pop(0)))
         return Tokens(video, action, understanding)
 
@@ -212,8 +212,8 @@ class Motus(nn.Module):
 
 
 def joint_attention(
-    parts: list[QKV], key_mask: Bool[Tensor, "b n"] | None = None
-) -> list[Float[Tensor, "b n d"]]:
+    parts: list[QKV], key_mask: Bool[Tensor, "b m"] | None = None
+) -> list[Float[Tensor, "b _ d"]]:
     """One softmax over the tokens of all experts; the answer is split up again."""
     q, k, v = (torch.cat(tensors, dim=1) for tensors in zip(*parts, strict=True))
     return list(attend(q, k, v, key_mask).split([part.q.shape[1] for part in parts], dim=1))

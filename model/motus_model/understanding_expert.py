@@ -4,6 +4,7 @@ It has no time: plain residual blocks without adaptive norms (paper, section 4.3
 """
 
 from dataclasses import dataclass
+from typing import cast
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -32,14 +33,17 @@ class UnderstandingBlock(JointProjection):
         self.ffn = feed_forward(config.width, config.hidden)
 
     def joint_qkv(self, x: Float[Tensor, "b n d"]) -> QKV:
+        """Queries, keys and values of the normed tokens."""
         return self.project(layer_norm(x, self.eps).to(x.dtype))
 
     def merge(
         self, x: Float[Tensor, "b n d"], attended: Float[Tensor, "b n i"]
     ) -> Float[Tensor, "b n d"]:
+        """The residual stream after joint attention."""
         return x + self.o(attended)
 
     def feed(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+        """The residual stream after the feed-forward network."""
         return x + self.ffn(layer_norm(x, self.eps).to(x.dtype))
 
 
@@ -52,6 +56,10 @@ class UnderstandingExpert(nn.Module):
         self.vlm_adapter = mlp_silu(config.feature_width, config.width, config.width)
         self.blocks = nn.ModuleList(UnderstandingBlock(config, video) for _ in range(video.layers))
         init_linear(self)
+
+    def block(self, index: int) -> UnderstandingBlock:
+        """Layer `index`."""
+        return cast(UnderstandingBlock, self.blocks[index])
 
     def embed(self, features: Float[Tensor, "b n e"]) -> Float[Tensor, "b n d"]:
         """Features after the vision-language model's last norm, at this expert's width."""

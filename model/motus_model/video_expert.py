@@ -4,7 +4,7 @@ Parameter names are Wan's own, so that its weights load as they are.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from jaxtyping import Float
@@ -18,6 +18,7 @@ from motus_model.layers import (
     feed_forward,
     init_linear,
     modulate,
+    open_gates,
     rotate,
 )
 
@@ -63,14 +64,17 @@ class Attention(nn.Module):
         self.norm_k = RMSNorm(width, config.eps)
 
     def split(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n h k"]:
+        """One axis of heads out of the width."""
         return x.unflatten(-1, (self.heads, -1))
 
     def query(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n h k"]:
+        """Normed queries."""
         return self.split(self.norm_q(self.q(x)))
 
     def key_value(
         self, x: Float[Tensor, "b n d"]
     ) -> tuple[Float[Tensor, "b n h k"], Float[Tensor, "b n h k"]]:
+        """Normed keys, and values."""
         return self.split(self.norm_k(self.k(x))), self.split(self.v(x))
 
 
@@ -80,7 +84,7 @@ class VideoBlock(nn.Module):
     def __init__(self, config: VideoConfig) -> None:
         super().__init__()
         self.eps = config.eps
-        self.modulation = nn.Parameter(torch.randn(1, 6, config.width) / config.width**0.5)
+        self.modulation = open_gates(config.width)
         self.self_attn = Attention(config)
         self.norm3 = nn.LayerNorm(config.width, eps=config.eps)
         self.cross_attn = Attention(config)
@@ -138,7 +142,8 @@ class Head(nn.Module):
 
     def forward(
         self, x: Float[Tensor, "b n d"], embedding: Float[Tensor, "b #n d"]
-    ) -> Float[Tensor, "b n c"]:
+    ) -> Float[Tensor, "b n p"]:
+        """Velocity of each token's patch."""
         shift, scale = (self.modulation[:, None] + embedding[:, :, None]).unbind(2)
         return self.head(modulate(x, shift, scale, self.eps))
 
@@ -169,17 +174,21 @@ class VideoExpert(TimeEmbedding):
         )
         return frames, rows, columns
 
+    def block(self, index: int) -> VideoBlock:
+        """Layer `index`."""
+        return cast(VideoBlock, self.blocks[index])
+
     def embed(self, video: Float[Tensor, "b c f h w"]) -> Float[Tensor, "b n d"]:
         """Patches of the latent frames as tokens."""
         return self.patch_embedding(video).flatten(2).transpose(1, 2)
 
-    def embed_text(self, text: Float[Tensor, "b m e"]) -> Float[Tensor, "b m d"]:
+    def embed_text(self, text: Float[Tensor, "b m e"]) -> Float[Tensor, "b t d"]:
         """Text embeddings, zero-padded to the number of tokens Wan was trained with."""
         missing = self.config.text_tokens - text.shape[1]
         return self.text_embedding(nn.functional.pad(text, (0, 0, 0, max(missing, 0))))
 
     def unpatchify(
-        self, patches: Float[Tensor, "b n c"], grid: tuple[int, int, int]
+        self, patches: Float[Tensor, "b n p"], grid: tuple[int, int, int]
     ) -> Float[Tensor, "b c f h w"]:
         """Tokens of the head back to latent frames."""
         pt, ph, pw = self.config.patch

@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from motus_adapters import DisFlow, UnifiedDataset, flow_canvas, letterbox
+from motus_adapters import DisFlow, UnifiedDataset, describe_state, flow_canvas, letterbox
 from motus_embodiments import ActionAdapter, Card
 from motus_model import ModelConfig, Window
 
-CACHE_VERSION = 2
+CACHE_VERSION = 3
 FLOW_SHAPE = (2, 72, 64)
 Progress = Callable[[int, int, str], None]
 
@@ -33,7 +33,7 @@ class Cached:
         card: Its robot.
         canvas: Frames at the model's size.
         flow: Flow canvas from each frame to the next; zero at an episode's last frame.
-        state: Canonical states, or no columns.
+        state: Canonical states as the network sees them (`describe_state`), or no columns.
         actions: For each frame the chunk that follows it, as the network learns actions (relative
             to the frame where the card says so), or no columns.
         latent: Latent actions as labelled in the dataset, or no columns.
@@ -61,7 +61,7 @@ class Cached:
     folder: Path
 
     def split(self, share: float = 0.05) -> tuple[np.ndarray, np.ndarray]:
-        """Frames to train on and frames held out: the last episodes, at least one if there are two."""
+        """Frames to train on, and the last episodes' frames, held out (one of two at least)."""
         starts = np.unique(self.first)
         held = max(1, round(share * len(starts))) if len(starts) > 1 else 0
         border = starts[-held] if held else len(self.first)
@@ -136,8 +136,10 @@ def _build(
             previous = frame
         arrays = dataset.arrays(episode.index)
         empty = np.zeros((episode.length, 0), np.float32)
-        for key in ("state", "latent_action", "motion"):
+        for key in ("latent_action", "motion"):
             tables[key].append(arrays.get(key, empty))
+        state = describe_state(adapter, arrays["state"]) if "state" in arrays else empty
+        tables["state"].append(state.astype(np.float32))
         tables["actions"].append(
             _chunks(arrays, adapter, dataset.meta.rate, model.window, episode.length)
         )

@@ -39,9 +39,11 @@ class PolicyDriver:
         self._seed = 0
 
     def reset(self, seed: int) -> None:
+        """Begin an episode; its noise follows from the seed."""
         self._seed = seed
 
     def actions(self, simulator: Simulator, observation: Observation) -> Float[np.ndarray, "t a"]:
+        """The first rows of a new chunk."""
         self._seed += 1
         chunk = self.policy.act(
             observation.images, observation.state, simulator.instruction, seed=self._seed
@@ -53,9 +55,11 @@ class ExpertDriver:
     """The simulator's own scripted expert."""
 
     def reset(self, seed: int) -> None:
+        """Nothing to begin."""
         del seed
 
     def actions(self, simulator: Simulator, observation: Observation) -> Float[np.ndarray, "t a"]:
+        """The expert's next command."""
         del observation
         return simulator.expert()[None]
 
@@ -64,9 +68,11 @@ class RandomDriver:
     """The expert's first command with random offsets: what luck alone would reach."""
 
     def reset(self, seed: int) -> None:
+        """Begin an episode; the offsets follow from the seed."""
         self._generator = np.random.default_rng(seed)
 
     def actions(self, simulator: Simulator, observation: Observation) -> Float[np.ndarray, "t a"]:
+        """The expert's command, 5 cm off, with a random gripper."""
         del observation
         command = simulator.expert()
         offset = self._generator.normal(0, 0.05, 3)

@@ -8,7 +8,7 @@ from typing import Any
 
 from motus_adapters import ActionSpace, BundleConfig, UnifiedDataset, write_bundle
 from motus_embodiments import DataError, MismatchError, UsageError, load_card
-from motus_model import SIZES, MotusModel, Window
+from motus_model import MotusModel, Window
 from motus_recipes.checkpoints import read_weights
 
 RUNS = Path("runs")
@@ -163,11 +163,12 @@ def _model_card(
     run: Path, config: BundleConfig, space: ActionSpace, report: Mapping[str, Any]
 ) -> str:
     card = space.card
-    network = SIZES[config.size].size
+    held = "none" if report["heldout_loss"] is None else f"{report['heldout_loss']:.4f}"
+    solved = f"{config.mode}, {config.steps} steps, {config.execute} actions at a time"
     cameras = ", ".join(f"`{camera.name}` ({camera.role})" for camera in card.cameras)
     return f"""# Motus policy for {card.name}
 
-A `{network}` Motus policy. It takes the cameras {cameras}, the robot's
+A Motus policy of size `{config.size}`. It takes the cameras {cameras}, the robot's
 {len(card.state_channels)} state numbers and an instruction, and gives chunks of
 {config.window.action_steps} actions at {config.window.action_rate:g} Hz
 ({len(card.action_channels)} numbers, {card.action.representation}).
@@ -180,6 +181,6 @@ A `{network}` Motus policy. It takes the cameras {cameras}, the robot's
 |---|---|
 | trained by | recipe of run `{run.name}`, last stage {report["steps"]} steps |
 | training loss | {report["loss"]:.4f} |
-| held-out loss | {report["heldout_loss"] if report["heldout_loss"] is None else round(report["heldout_loss"], 4)} |
-| solved mode | {config.mode}, {config.steps} steps, {config.execute} actions carried out at a time |
+| held-out loss | {held} |
+| solved mode | {solved} |
 """

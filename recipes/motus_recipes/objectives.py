@@ -1,13 +1,12 @@
 """The three things a stage can train: frame autoencoder, latent-action codec, Motus."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
@@ -27,7 +26,6 @@ from motus_recipes.schema import Stage
 from motus_recipes.trainer import Rows
 
 SAMPLE = 2048  # frames that statistics are fitted on
-SHIFT = 3  # pixels, largest random shift of the condition frame
 
 
 def images(canvas: np.ndarray, device: torch.device) -> Float[Tensor, "n 3 H W"]:
@@ -43,12 +41,15 @@ def spread(count: int, size: int = SAMPLE) -> np.ndarray:
 class FramesObjective:
     """Single frames through the small autoencoder."""
 
-    def __init__(self, data: Mapping[str, Cached], model: ModelConfig, device: torch.device):
+    def __init__(
+        self, data: Mapping[str, Cached], model: ModelConfig, device: torch.device
+    ) -> None:
         assert model.frames is not None
         self.data, self.device = data, device
-        self.module: FrameAutoencoder = FrameAutoencoder(model.frames).to(device)
+        self.module = FrameAutoencoder(model.frames).to(device)
 
     def loss(self, rows: Rows, generator: Generator) -> dict[str, Tensor]:
+        """Pixels and edges of the rebuilt frames."""
         canvas = np.stack([self.data[name].canvas[window] for name, window in rows])
         loss, parts = self.module.loss(images(canvas, self.device) * 2 - 1, generator)
         return {"loss": loss, **parts}
@@ -62,7 +63,7 @@ class FramesObjective:
 class CodecObjective:
     """Flow canvases through the codec; a fixed share of each batch shows its true motion."""
 
-    def __init__(self, data: Mapping[str, Cached], stage: Stage, device: torch.device):
+    def __init__(self, data: Mapping[str, Cached], stage: Stage, device: torch.device) -> None:
         self.data, self.stage, self.device = data, stage, device
         self.module = LatentActionCodec(CodecConfig()).to(device)
         flow, motion, mask = [], [], []
@@ -80,6 +81,7 @@ class CodecObjective:
         )
 
     def loss(self, rows: Rows, generator: Generator) -> dict[str, Tensor]:
+        """The codec's loss, with motion shown to the labelled share."""
         flow = np.stack([self.data[name].flow[window] for name, window in rows])
         motion = np.stack([self.data[name].motion[window] for name, window in rows])
         mask = np.stack([self.data[name].motion_mask for name, _ in rows])
@@ -104,7 +106,7 @@ class PolicyObjective:
         frames: Mapping[str, Tensor],
         device: torch.device,
         codec: LatentActionCodec | None = None,
-    ):
+    ) -> None:
         self.data, self.stage, self.device = data, stage, device
         self.times = TimeSampler(stage.times, tuple(stage.modes.items()))
         self.actions = {name: self._actions(cached, model, codec) for name, cached in data.items()}
@@ -120,8 +122,13 @@ class PolicyObjective:
         }
 
     def loss(self, rows: Rows, generator: Generator) -> dict[str, Tensor]:
+        """Flow matching of video and actions."""
         parts = self.module.loss(self.batch(rows, generator), self.times, generator)
-        return {"loss": parts.total, "video": parts.video.detach(), "action": parts.action.detach()}
+        return {
+            "loss": parts.total,
+            "video": parts.video.detach(),
+            "action": parts.action.detach(),
+        }
 
     def batch(self, rows: Rows, generator: Generator) -> Batch:
         """The windows of some rows, in their order."""
@@ -240,17 +247,14 @@ class PolicyObjective:
         return np.load(path, mmap_mode="r")
 
 
-def augment(pictures: Float[Tensor, "b 3 H W"], generator: Generator) -> Float[Tensor, "b 3 H W"]:
-    """A random shift of up to 3 pixels, and a little contrast and brightness, per picture."""
-    count, _, height, width = pictures.shape
-    padded = F.pad(pictures, (SHIFT,) * 4, mode="replicate")
-    offsets = torch.randint(0, 2 * SHIFT + 1, (count, 2), generator=generator).tolist()
-    shifted = torch.stack(
-        [padded[i, :, y : y + height, x : x + width] for i, (y, x) in enumerate(offsets)]
-    )
-    contrast = 1 + 0.1 * torch.randn(count, 1, 1, 1, generator=generator).to(pictures)
-    brightness = 0.05 * torch.randn(count, 1, 1, 1, generator=generator).to(pictures)
-    return (shifted * contrast + brightness).clamp(0, 1)
+def augment(
+    pictures: Float[Tensor, "b 3 H W"], generator: Generator
+) -> Float[Tensor, "b 3 H W"]:
+    """A little contrast and brightness per picture; places stay, since actions depend on them."""
+    shape = (len(pictures), 1, 1, 1)
+    contrast = 1 + 0.1 * torch.randn(shape, generator=generator).to(pictures)
+    brightness = 0.05 * torch.randn(shape, generator=generator).to(pictures)
+    return (pictures * contrast + brightness).clamp(0, 1)
 
 
 def shipped_frames(model: ModelConfig) -> Path:
@@ -260,7 +264,7 @@ def shipped_frames(model: ModelConfig) -> Path:
     return Path(motus_model.__file__).parent / "assets" / f"frames-{model.size}.safetensors"
 
 
-def windows_of(data: Mapping[str, Cached]) -> tuple[dict[str, Sequence[int]], dict[str, list[int]]]:
+def windows_of(data: Mapping[str, Cached]) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
     """Training and held-out windows of each source."""
     train, held = {}, {}
     for name, cached in data.items():

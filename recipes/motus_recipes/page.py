@@ -42,7 +42,8 @@ def write_page(folder: Path, report: "DemoReport", dataset: Path, run: Path) -> 
         ),
         "<h2>Actions: recorded and predicted</h2>"
         + "".join(
-            f"<figure>{_file(folder / f'{mode}.png', label)}<figcaption>{label}</figcaption></figure>"
+            f"<figure>{_file(folder / f'{mode}.png', label)}"
+            f"<figcaption>{label}</figcaption></figure>"
             for mode, label in (
                 ("vla", "policy: from the picture and words"),
                 ("idm", "inverse dynamics: from the true future frames"),

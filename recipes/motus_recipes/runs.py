@@ -11,45 +11,15 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from motus_adapters import UnifiedDataset
-from motus_embodiments import DataError, MismatchError, MissingError, UsageError, nearest
-from motus_model import CodecConfig, LatentActionCodec
-from motus_recipes.cache import Cached, open_cached
-from motus_recipes.checkpoints import Transfer, Weights, read_weights, transfer, write_folder
-from motus_recipes.health import codec_health
+from motus_embodiments import MismatchError, MissingError, UsageError
 from motus_recipes.library import Recipe
-from motus_recipes.mixture import Mixture, Source
-from motus_recipes.objectives import (
-    CodecObjective,
-    FramesObjective,
-    PolicyObjective,
-    shipped_frames,
-    windows_of,
-)
-from motus_recipes.schema import DatasetSpec, Stage
-from motus_recipes.trainer import Fit, Loop, Progress, fit
-
-DATA = Path("data")  # where datasets are looked for when none is named
-
-
-@dataclass(frozen=True)
-class StageReport:
-    """One row of `motus train`."""
-
-    name: str
-    steps: int
-    first_loss: float
-    loss: float
-    heldout_loss: float | None
-    seconds: float
-    details: Mapping[str, Any] = field(default_factory=dict)
+from motus_recipes.trainer import Progress
 
 
 @dataclass(frozen=True)
@@ -102,10 +72,10 @@ def train(
         MismatchError: When a resumed run has another recipe or other data.
     """
     paths, skipped = find_datasets(recipe, data or {})
-    settings = {
+    settings: dict[str, Any] = {
         "recipe": recipe.spec.model_dump(mode="json"),
         "seed": recipe.spec.seed if seed is None else seed,
-        "data": {name: _identity(path) for name, path in sorted(paths.items())},
+        "data": {name: identity(path) for name, path in sorted(paths.items())},
     }
     if dry_run:
         rows = tuple(
@@ -121,15 +91,14 @@ def train(
     before = 0
     for number, stage in enumerate(recipe.spec.stages, 1):
         folder = run / f"{number:02d}-{stage.name}"
-        runner = _StageRunner(
+        runner = StageRunner(
             recipe, stage, folder, paths, int(settings["seed"]) * 100 + number, where, finished
         )
-        report = runner.run(_part(on_progress, before, steps))
+        reports.append(runner.run(_part(on_progress, before, steps)))
         finished = runner.results()
-        reports.append(report)
         before += stage.steps
     codec_only = recipe.spec.stages[-1].objective != "motus"
-    card = _target_card(paths)
+    card = target_card(paths)
     report = TrainReport(
         run,
         recipe.spec.name,
@@ -140,200 +109,6 @@ def train(
     )
     (run / "run.json").write_text(json.dumps(asdict(report), default=str, indent=2) + "\n")
     return report
-
-
-@dataclass(frozen=True)
-class Results:
-    """What later stages take over from earlier ones."""
-
-    frames: Weights | None = None
-    codec: LatentActionCodec | None = None
-    policy: Weights | None = None
-
-
-class _StageRunner:
-    """One stage: its data, its objective, the loop, its result folder."""
-
-    def __init__(
-        self,
-        recipe: Recipe,
-        stage: Stage,
-        folder: Path,
-        paths: Mapping[str, Path],
-        seed: int,
-        device: torch.device,
-        earlier: Results,
-    ) -> None:
-        self.recipe, self.stage, self.folder = recipe, stage, folder
-        self.seed, self.device, self.earlier = seed, device, earlier
-        self.paths = {name: paths[name] for name in stage.sources if name in paths}
-        if not self.paths:
-            raise DataError(
-                f"stage '{stage.name}' has none of its datasets ({', '.join(stage.sources)})",
-                hint="name one with --data NAME=PATH, or put datasets under ./data",
-            )
-        self.weights: Weights | None = None
-
-    def run(self, on_progress: Progress | None) -> StageReport:
-        """Train the stage, or read its result when it was finished before."""
-        result = self.folder / "result"
-        if result.is_dir():
-            self.weights = read_weights(result / "weights.safetensors")
-            return StageReport(**json.loads((result / "state.json").read_text())["report"])
-        data = {
-            name: open_cached(name, path, self.recipe.model, on_progress)
-            for name, path in self.paths.items()
-        }
-        torch.manual_seed(self.seed)
-        objective, moved = self._objective(data)
-        done = fit(objective, self._loop(data), on_progress)
-        details = self._details(objective, data, done, moved)
-        self.weights = {k: v.detach().cpu() for k, v in objective.module.state_dict().items()}
-        held = [losses["loss"] for losses in done.heldout.values()]
-        report = StageReport(
-            name=self.stage.name,
-            steps=done.steps,
-            first_loss=done.first_loss["loss"],
-            loss=done.loss["loss"],
-            heldout_loss=sum(held) / len(held) if held else None,
-            seconds=done.seconds,
-            details=details,
-        )
-        state: dict[str, Any] = {"report": asdict(report)}
-        if isinstance(objective, PolicyObjective):
-            state["statistics"] = {k: n.to_dict() for k, n in objective.normalizers.items()}
-        write_folder(result, {"weights": self.weights}, state)
-        shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
-        return report
-
-    def results(self) -> Results:
-        """What this stage and the ones before it leave to the next."""
-        assert self.weights is not None
-        earlier = self.earlier
-        match self.stage.objective:
-            case "frames":
-                return Results(self.weights, earlier.codec, earlier.policy)
-            case "codec":
-                codec = LatentActionCodec(CodecConfig())
-                codec.load_state_dict(self.weights)
-                return Results(earlier.frames, codec.eval(), earlier.policy)
-            case "motus":
-                return Results(earlier.frames, earlier.codec, self.weights)
-
-    def _objective(
-        self, data: Mapping[str, Cached]
-    ) -> tuple[FramesObjective | CodecObjective | PolicyObjective, Transfer | None]:
-        model = self.recipe.model
-        if self.stage.objective == "frames":
-            return FramesObjective(data, model, self.device), None
-        if self.stage.objective == "codec":
-            return CodecObjective(data, self.stage, self.device), None
-        frames = self.earlier.frames or _shipped_frames(model)
-        objective = PolicyObjective(
-            data, model, self.stage, frames, self.device, self.earlier.codec
-        )
-        moved = None
-        if self.earlier.policy is not None:
-            moved = transfer(self.earlier.policy, objective.module, FRESH)
-        return objective, moved
-
-    def _loop(self, data: Mapping[str, Cached]) -> Loop:
-        train_windows, held = windows_of(data)
-        sources = tuple(
-            Source(name, len(train_windows[name]), self.stage.sources[name]) for name in data
-        )
-        return Loop(
-            folder=self.folder,
-            steps=self.stage.steps,
-            seed=self.seed,
-            mixture=_OverWindows(sources, self.stage.batch, self.seed, train_windows),
-            heldout=held,
-            optimizer=self.stage.optimizer,
-        )
-
-    def _details(
-        self,
-        objective: FramesObjective | CodecObjective | PolicyObjective,
-        data: Mapping[str, Cached],
-        done: Fit,
-        moved: Transfer | None,
-    ) -> dict[str, Any]:
-        details: dict[str, Any] = {
-            "losses": done.loss,
-            "heldout": done.heldout,
-            "shares": done.shares,
-        }
-        if isinstance(objective, FramesObjective):
-            objective.finish()
-        if isinstance(objective, CodecObjective):
-            details["health"] = codec_health(objective.module, data)
-            objective.module.save(
-                self.folder / "codec", {"recipe": self.recipe.spec.name, "data": sorted(data)}
-            )
-        if moved is not None:
-            details["transfer"] = {
-                "loaded": len(moved.loaded),
-                "fresh": list(moved.fresh),
-                "unused": list(moved.unused),
-            }
-        return details
-
-
-@dataclass(frozen=True)
-class _OverWindows(Mixture):
-    """A mixture whose windows are only those one may train on."""
-
-    windows: Mapping[str, Any] = field(default_factory=dict)
-
-    def draw(self, step: int) -> list[tuple[str, int]]:
-        return [(name, self.windows[name][row]) for name, row in super().draw(step)]
-
-
-# Between stages the meaning of the action numbers changes, so their way in and out starts anew
-# (the official code does the same from stage 2 to 3: reference.md b).
-FRESH = (
-    "network.action.action_encoder",
-    "network.action.state_encoder",
-    "network.action.head",
-)
-
-
-def find_datasets(
-    recipe: Recipe, given: Mapping[str, Path]
-) -> tuple[dict[str, Path], tuple[str, ...]]:
-    """The path of each dataset of a recipe, and the optional ones that are not there.
-
-    Raises:
-        UsageError: For a name that the recipe doesn't have.
-        DataError: When a required one is missing, or has another level than the recipe says.
-    """
-    specs = recipe.spec.datasets
-    for name in given:
-        if name not in specs:
-            raise UsageError(
-                f"recipe '{recipe.spec.name}' has no dataset '{name}'", hint=nearest(name, specs)
-            )
-    paths, skipped = {}, []
-    for name, spec in specs.items():
-        path = given.get(name) or (Path(spec.path) if spec.path else _by_level(spec))
-        if path is not None:
-            level = UnifiedDataset(path).meta.level
-            if level != spec.level:
-                raise DataError(
-                    f"dataset '{name}' must be of level {spec.level}; {path} is of level {level}",
-                    hint="motus convert --level sets it",
-                    where=str(path),
-                )
-            paths[name] = path
-        elif spec.required:
-            raise DataError(
-                f"recipe '{recipe.spec.name}' needs a dataset '{name}' of level {spec.level}, "
-                f"and there is none under ./{DATA}",
-                hint=f"motus convert SOURCE data/{name} makes one; --data {name}=PATH names one",
-            )
-        else:
-            skipped.append(name)
-    return paths, tuple(skipped)
 
 
 def choose_device(name: str) -> torch.device:
@@ -349,26 +124,6 @@ def choose_device(name: str) -> torch.device:
             f"device '{name}' is not here: torch sees no CUDA device", hint="--device cpu"
         )
     return torch.device(name)
-
-
-def _by_level(spec: DatasetSpec) -> Path | None:
-    for manifest in sorted(DATA.glob("*/meta/motus.json")):
-        path = manifest.parent.parent
-        if UnifiedDataset(path).meta.level == spec.level:
-            return path
-    return None
-
-
-def _identity(path: Path) -> dict[str, Any]:
-    meta = UnifiedDataset(path).meta
-    return {
-        "path": str(path),
-        "contract": meta.contract,
-        "source": meta.source.hash,
-        "level": meta.level,
-        "card": meta.card.name,
-        "codec": meta.codec,
-    }
 
 
 def _open_run(
@@ -420,17 +175,6 @@ def _difference(before: Any, now: Any, key: str = "") -> str:
     return f"{key or 'value'} was {before}, is {now}"
 
 
-def _shipped_frames(model: Any) -> dict[str, Tensor]:
-    path = shipped_frames(model)
-    if not path.exists():
-        raise MissingError(
-            f"no frame autoencoder is shipped for size '{model.size}'",
-            hint="train one first: motus train --recipe frames",
-            where=str(path),
-        )
-    return {key: value.float() for key, value in read_weights(path).items()}
-
-
 def _part(on_progress: Progress | None, before: int, total: int) -> Progress | None:
     """Progress of one stage as progress of the whole run."""
     if on_progress is None:
@@ -444,8 +188,3 @@ def _part(on_progress: Progress | None, before: int, total: int) -> Progress | N
             report(before + done, total, note)
 
     return forward
-
-
-def _target_card(paths: Mapping[str, Path]) -> str:
-    datasets = [UnifiedDataset(path).meta for path in paths.values()]
-    return max(datasets, key=lambda meta: meta.level).card.name

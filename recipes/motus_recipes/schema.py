@@ -63,7 +63,7 @@ class Stage(_Frozen):
         batch: Windows a step.
         times: Distribution of the noise times.
         modes: How often each mode is practised.
-        augment: Shift, brightness and contrast of the condition frame for perception.
+        augment: Vary brightness and contrast of the condition frame, and the state a little.
     """
 
     name: str

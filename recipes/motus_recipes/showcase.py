@@ -14,8 +14,9 @@ from motus_recipes.evaluation import EvalReport, evaluate
 from motus_recipes.exporting import export
 from motus_recipes.library import load_recipe
 from motus_recipes.page import write_page
-from motus_recipes.runs import StageReport, TrainReport, train
+from motus_recipes.runs import TrainReport, train
 from motus_recipes.sampling import SampleReport, sample
+from motus_recipes.stages import StageReport
 
 ENV = "gym-hil:PandaPickCube"
 CARD = "franka"
@@ -122,6 +123,37 @@ def demo(
         shutil.rmtree(out)
     scale = QUICK if quick else Scale()
     parts = _Parts(on_progress)
+    data = out / "data"
+    _make_data(out, scale, parts, resume)
+    with parts("train") as progress:
+        trained = train(
+            load_recipe("full", overrides=scale.changes),
+            run=out / "runs" / "full",
+            data={"anchor": data / "anchor", "target": data / "pick"},
+            resume=resume,
+            on_progress=progress,
+        )
+    bundle, control = out / "policies" / CARD, out / "policies" / "untrained"
+    with parts("export"):
+        export(trained.run, CARD, bundle, force=True)
+        export(trained.run, CARD, control, force=True, untrained=True)
+    film = out / "page" / "episode.mp4"
+    with parts("evaluate") as progress:
+        solved = evaluate(
+            bundle, ENV, scale.episodes, workers=WORKERS, film=film, on_progress=progress
+        )
+    with parts("evaluate untrained") as progress:
+        unsolved = evaluate(control, ENV, scale.episodes, workers=WORKERS, on_progress=progress)
+    with parts("look inside") as progress:
+        samples = _look(bundle, data / "pick", out / "page", progress)
+    report = _report(trained, solved, unsolved, samples, parts.seconds, bundle, out)
+    write_page(out / "page", report, data / "pick", trained.run)
+    (out / "demo.json").write_text(json.dumps(asdict(report), default=str, indent=2) + "\n")
+    return report
+
+
+def _make_data(out: Path, scale: Scale, parts: "_Parts", resume: bool) -> None:
+    """Recordings, anchoring data and the two datasets, as far as they are not there yet."""
     recordings, data = out / "recordings" / "pick.hdf5", out / "data"
     with parts("record the expert") as progress:
         if not recordings.exists():
@@ -154,31 +186,6 @@ def demo(
                 resume=resume,
                 on_progress=progress,
             )
-    with parts("train") as progress:
-        trained = train(
-            load_recipe("full", overrides=scale.changes),
-            run=out / "runs" / "full",
-            data={"anchor": data / "anchor", "target": data / "pick"},
-            resume=resume,
-            on_progress=progress,
-        )
-    bundle, control = out / "policies" / CARD, out / "policies" / "untrained"
-    with parts("export"):
-        export(trained.run, CARD, bundle, force=True)
-        export(trained.run, CARD, control, force=True, untrained=True)
-    film = out / "page" / "episode.mp4"
-    with parts("evaluate") as progress:
-        solved = evaluate(
-            bundle, ENV, scale.episodes, workers=WORKERS, film=film, on_progress=progress
-        )
-    with parts("evaluate untrained") as progress:
-        unsolved = evaluate(control, ENV, scale.episodes, workers=WORKERS, on_progress=progress)
-    with parts("look inside") as progress:
-        samples = _look(bundle, data / "pick", out / "page", progress)
-    report = _report(trained, solved, unsolved, samples, parts.seconds, bundle, out)
-    write_page(out / "page", report, data / "pick", trained.run)
-    (out / "demo.json").write_text(json.dumps(asdict(report), default=str, indent=2) + "\n")
-    return report
 
 
 def _look(

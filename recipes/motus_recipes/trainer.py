@@ -7,6 +7,7 @@ killed and resumed goes on exactly as one that was not.
 import json
 import math
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,13 +35,12 @@ Rows = Sequence[tuple[str, int]]
 
 
 class Objective(Protocol):
-    """What a stage trains.
+    """What a stage trains."""
 
-    Attributes:
-        module: The network; its trainable parameters have `requires_grad`.
-    """
-
-    module: nn.Module
+    @property
+    def module(self) -> nn.Module:
+        """The network; what trains in it has `requires_grad`."""
+        ...
 
     def loss(self, rows: Rows, generator: Generator) -> dict[str, Tensor]:
         """Losses of the (source, window) rows; `loss` is the one to go down."""
@@ -98,8 +98,6 @@ def fit(objective: Objective, loop: Loop, on_progress: Progress | None = None) -
 
     Returns with the averaged weights in `objective.module`, when the recipe averages.
     """
-    import time
-
     module, settings = objective.module, loop.optimizer
     parameters = [p for p in module.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(
@@ -109,37 +107,24 @@ def fit(objective: Objective, loop: Loop, on_progress: Progress | None = None) -
         weight_decay=settings.weight_decay,
     )
     average = _Average(module, settings.ema)
-    step, seconds = _restore(loop.folder, module, optimizer, average)
-    metrics = _Metrics(loop.folder, step)
+    start, seconds = _restore(loop.folder, module, optimizer, average)
+    metrics = _Metrics(loop.folder, start)
     module.train()
     drawn = dict.fromkeys(loop.mixture.shares(), 0)
-    for done in range(step):
+    for done in range(start):
         for name, _ in loop.mixture.draw(done):
             drawn[name] += 1
     started = time.perf_counter()
     with metrics:
-        for step in range(step, loop.steps):
+        for step in range(start, loop.steps):
             for group in optimizer.param_groups:
                 group["lr"] = settings.learning_rate * rate(settings, step, loop.steps)
             rows = loop.mixture.draw(step)
-            generator = Generator().manual_seed(_seed(loop.seed, step))
-            losses = objective.loss(rows, generator)
-            values = {key: float(value.detach()) for key, value in losses.items()}
-            if not math.isfinite(values["loss"]):
-                (loop.folder / "bad-batch.json").write_text(json.dumps(rows))
-                raise NotFiniteError(
-                    f"the loss is {values['loss']} at step {step} of {loop.folder.name}",
-                    hint=f"its windows are in {loop.folder}/bad-batch.json; lower the learning rate",
-                    where=str(loop.folder),
-                )
-            optimizer.zero_grad(set_to_none=True)
-            losses["loss"].backward()
-            norm = nn.utils.clip_grad_norm_(parameters, settings.clip)
-            optimizer.step()
+            values = _step(objective, loop, rows, step, parameters, optimizer)
             average.update(module, step)
             for name, _ in rows:
                 drawn[name] += 1
-            metrics.write(step, {**values, "gradient_norm": float(norm)})
+            metrics.write(step, values)
             done = step + 1
             if done % CHECKPOINT_EVERY == 0 and done < loop.steps:
                 spent = seconds + time.perf_counter() - started
@@ -163,6 +148,31 @@ def fit(objective: Objective, loop: Loop, on_progress: Progress | None = None) -
         seconds=seconds + time.perf_counter() - started,
         shares={name: count / total for name, count in drawn.items()},
     )
+
+
+def _step(
+    objective: Objective,
+    loop: Loop,
+    rows: Rows,
+    step: int,
+    parameters: list[nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+) -> dict[str, float]:
+    """One step of the optimizer; its losses and the gradient's norm before clipping."""
+    losses = objective.loss(rows, Generator().manual_seed(_seed(loop.seed, step)))
+    values = {key: float(value.detach()) for key, value in losses.items()}
+    if not math.isfinite(values["loss"]):
+        (loop.folder / "bad-batch.json").write_text(json.dumps(rows))
+        raise NotFiniteError(
+            f"the loss is {values['loss']} at step {step} of {loop.folder.name}",
+            hint="bad-batch.json there names its windows; lower the learning rate",
+            where=str(loop.folder),
+        )
+    optimizer.zero_grad(set_to_none=True)
+    losses["loss"].backward()
+    norm = nn.utils.clip_grad_norm_(parameters, loop.optimizer.clip)
+    optimizer.step()
+    return {**values, "gradient_norm": float(norm)}
 
 
 def rate(settings: Optimizer, step: int, steps: int) -> float:

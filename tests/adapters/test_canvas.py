@@ -6,7 +6,7 @@ from motus_embodiments import DataError
 
 
 def test_layout_of_three_cameras():
-    layout = layout_for({role: (480, 640) for role in ("head", "left_wrist", "right_wrist")})
+    layout = layout_for(dict.fromkeys(("head", "left_wrist", "right_wrist"), (480, 640)))
     assert (layout.width, layout.height) == (320, 360)
     assert layout.boxes == {
         "head": (0, 0, 320, 240),

@@ -92,9 +92,7 @@ class ReaderContract:
         file = self.breakable(path) if path.is_dir() else path
         file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
         with pytest.raises(DataError) as caught:
-            _, recordings = open_source(path)
-            for recording in recordings:
-                assert recording.state is not None
+            _ = [recording.state for recording in open_source(path)[1]]
         assert caught.value.where is not None
         assert path.name in caught.value.message
 

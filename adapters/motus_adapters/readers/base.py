@@ -291,7 +291,8 @@ def content_hash(recordings: Sequence[Recording]) -> str:
         digest.update(f"{file.relative_to(base)}\0{size}\0".encode())
         with open(file, "rb") as stream:
             if size <= _SAMPLED_OVER:
-                digest.update(stream.read())
+                while block := stream.read(_SAMPLE):
+                    digest.update(block)
                 continue
             for i in range(_SAMPLES):
                 stream.seek(i * (size - _SAMPLE) // (_SAMPLES - 1))

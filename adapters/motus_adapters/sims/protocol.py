@@ -30,7 +30,6 @@ class Simulator(Protocol):
         rate: Control rate in Hz.
         instruction: The task in words.
         max_steps: Steps after which an episode has failed.
-        success: Whether the task has been solved in the running episode.
     """
 
     name: str
@@ -40,7 +39,9 @@ class Simulator(Protocol):
     max_steps: int
 
     @property
-    def success(self) -> bool: ...
+    def success(self) -> bool:
+        """Whether the task has been solved in the running episode."""
+        ...
 
     def reset(self, seed: int) -> None:
         """Start the episode that belongs to a seed; the same seed gives the same start."""

@@ -1,0 +1,77 @@
+"""The datasets of a recipe: where they are, and what they are."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from motus_adapters import UnifiedDataset
+from motus_embodiments import DataError, UsageError, nearest
+from motus_recipes.library import Recipe
+from motus_recipes.schema import DatasetSpec
+
+DATA = Path("data")  # where datasets are looked for when none is named
+
+
+def find_datasets(
+    recipe: Recipe, given: Mapping[str, Path]
+) -> tuple[dict[str, Path], tuple[str, ...]]:
+    """The path of each dataset of a recipe, and the optional ones that are not there.
+
+    Raises:
+        UsageError: For a name that the recipe doesn't have.
+        DataError: When a required one is missing, or has another level than the recipe says.
+    """
+    specs = recipe.spec.datasets
+    for name in given:
+        if name not in specs:
+            raise UsageError(
+                f"recipe '{recipe.spec.name}' has no dataset '{name}'", hint=nearest(name, specs)
+            )
+    paths, skipped = {}, []
+    for name, spec in specs.items():
+        path = given.get(name) or (Path(spec.path) if spec.path else _by_level(spec))
+        if path is not None:
+            level = UnifiedDataset(path).meta.level
+            if level != spec.level:
+                raise DataError(
+                    f"dataset '{name}' must be of level {spec.level}; {path} is of level {level}",
+                    hint="motus convert --level sets it",
+                    where=str(path),
+                )
+            paths[name] = path
+        elif spec.required:
+            raise DataError(
+                f"recipe '{recipe.spec.name}' needs a dataset '{name}' of level {spec.level}, "
+                f"and there is none under ./{DATA}",
+                hint=f"motus convert SOURCE data/{name} makes one; --data {name}=PATH names one",
+            )
+        else:
+            skipped.append(name)
+    return paths, tuple(skipped)
+
+
+def _by_level(spec: DatasetSpec) -> Path | None:
+    for manifest in sorted(DATA.glob("*/meta/motus.json")):
+        path = manifest.parent.parent
+        if UnifiedDataset(path).meta.level == spec.level:
+            return path
+    return None
+
+
+def identity(path: Path) -> dict[str, Any]:
+    """What a run must find again in a dataset when it is resumed."""
+    meta = UnifiedDataset(path).meta
+    return {
+        "path": str(path),
+        "contract": meta.contract,
+        "source": meta.source.hash,
+        "level": meta.level,
+        "card": meta.card.name,
+        "codec": meta.codec,
+    }
+
+
+def target_card(paths: Mapping[str, Path]) -> str:
+    """Name of the robot of the highest level."""
+    datasets = [UnifiedDataset(path).meta for path in paths.values()]
+    return max(datasets, key=lambda meta: meta.level).card.name

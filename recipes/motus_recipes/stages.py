@@ -1,0 +1,207 @@
+"""One stage of a run: its data, its objective, the loop, its result folder."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from motus_embodiments import DataError, MissingError
+from motus_model import CodecConfig, LatentActionCodec
+from motus_recipes.cache import Cached, open_cached
+from motus_recipes.checkpoints import Transfer, Weights, read_weights, transfer, write_folder
+from motus_recipes.health import codec_health
+from motus_recipes.library import Recipe
+from motus_recipes.mixture import Mixture, Source
+from motus_recipes.objectives import (
+    CodecObjective,
+    FramesObjective,
+    PolicyObjective,
+    shipped_frames,
+    windows_of,
+)
+from motus_recipes.schema import Stage
+from motus_recipes.trainer import Fit, Loop, Progress, fit
+
+# Between stages the meaning of the action numbers changes, so their way in and out starts anew
+# (the official code does the same from stage 2 to 3: reference.md b).
+FRESH = (
+    "network.action.action_encoder",
+    "network.action.state_encoder",
+    "network.action.head",
+)
+
+
+@dataclass(frozen=True)
+class StageReport:
+    """One row of `motus train`."""
+
+    name: str
+    steps: int
+    first_loss: float
+    loss: float
+    heldout_loss: float | None
+    seconds: float
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Results:
+    """What later stages take over from earlier ones."""
+
+    frames: Weights | None = None
+    codec: LatentActionCodec | None = None
+    policy: Weights | None = None
+
+
+class StageRunner:
+    """One stage: its data, its objective, the loop, its result folder."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        stage: Stage,
+        folder: Path,
+        paths: Mapping[str, Path],
+        seed: int,
+        device: torch.device,
+        earlier: Results,
+    ) -> None:
+        self.recipe, self.stage, self.folder = recipe, stage, folder
+        self.seed, self.device, self.earlier = seed, device, earlier
+        self.paths = {name: paths[name] for name in stage.sources if name in paths}
+        if not self.paths:
+            raise DataError(
+                f"stage '{stage.name}' has none of its datasets ({', '.join(stage.sources)})",
+                hint="name one with --data NAME=PATH, or put datasets under ./data",
+            )
+        self.weights: Weights | None = None
+
+    def run(self, on_progress: Progress | None) -> StageReport:
+        """Train the stage, or read its result when it was finished before."""
+        result = self.folder / "result"
+        if result.is_dir():
+            self.weights = read_weights(result / "weights.safetensors")
+            return StageReport(**json.loads((result / "state.json").read_text())["report"])
+        data = {
+            name: open_cached(name, path, self.recipe.model, on_progress)
+            for name, path in self.paths.items()
+        }
+        torch.manual_seed(self.seed)
+        objective, moved = self._objective(data)
+        done = fit(objective, self._loop(data), on_progress)
+        details = self._details(objective, data, done, moved)
+        self.weights = {k: v.detach().cpu() for k, v in objective.module.state_dict().items()}
+        held = [losses["loss"] for losses in done.heldout.values()]
+        report = StageReport(
+            name=self.stage.name,
+            steps=done.steps,
+            first_loss=done.first_loss["loss"],
+            loss=done.loss["loss"],
+            heldout_loss=sum(held) / len(held) if held else None,
+            seconds=done.seconds,
+            details=details,
+        )
+        state: dict[str, Any] = {"report": asdict(report)}
+        if isinstance(objective, PolicyObjective):
+            state["statistics"] = {k: n.to_dict() for k, n in objective.normalizers.items()}
+        write_folder(result, {"weights": self.weights}, state)
+        shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
+        return report
+
+    def results(self) -> Results:
+        """What this stage and the ones before it leave to the next."""
+        assert self.weights is not None
+        earlier = self.earlier
+        match self.stage.objective:
+            case "frames":
+                return Results(self.weights, earlier.codec, earlier.policy)
+            case "codec":
+                codec = LatentActionCodec(CodecConfig())
+                codec.load_state_dict(self.weights)
+                return Results(earlier.frames, codec.eval(), earlier.policy)
+            case "motus":
+                return Results(earlier.frames, earlier.codec, self.weights)
+
+    def _objective(
+        self, data: Mapping[str, Cached]
+    ) -> tuple[FramesObjective | CodecObjective | PolicyObjective, Transfer | None]:
+        model = self.recipe.model
+        if self.stage.objective == "frames":
+            return FramesObjective(data, model, self.device), None
+        if self.stage.objective == "codec":
+            return CodecObjective(data, self.stage, self.device), None
+        frames = self.earlier.frames or _shipped_frames(model)
+        objective = PolicyObjective(
+            data, model, self.stage, frames, self.device, self.earlier.codec
+        )
+        moved = None
+        if self.earlier.policy is not None:
+            moved = transfer(self.earlier.policy, objective.module, FRESH)
+        return objective, moved
+
+    def _loop(self, data: Mapping[str, Cached]) -> Loop:
+        train_windows, held = windows_of(data)
+        sources = tuple(
+            Source(name, len(train_windows[name]), self.stage.sources[name]) for name in data
+        )
+        return Loop(
+            folder=self.folder,
+            steps=self.stage.steps,
+            seed=self.seed,
+            mixture=_OverWindows(sources, self.stage.batch, self.seed, train_windows),
+            heldout=held,
+            optimizer=self.stage.optimizer,
+        )
+
+    def _details(
+        self,
+        objective: FramesObjective | CodecObjective | PolicyObjective,
+        data: Mapping[str, Cached],
+        done: Fit,
+        moved: Transfer | None,
+    ) -> dict[str, Any]:
+        details: dict[str, Any] = {
+            "losses": done.loss,
+            "heldout": done.heldout,
+            "shares": done.shares,
+        }
+        if isinstance(objective, FramesObjective):
+            objective.finish()
+        if isinstance(objective, CodecObjective):
+            details["health"] = codec_health(objective.module, data)
+            objective.module.save(
+                self.folder / "codec", {"recipe": self.recipe.spec.name, "data": sorted(data)}
+            )
+        if moved is not None:
+            details["transfer"] = {
+                "loaded": len(moved.loaded),
+                "fresh": list(moved.fresh),
+                "unused": list(moved.unused),
+            }
+        return details
+
+
+@dataclass(frozen=True)
+class _OverWindows(Mixture):
+    """A mixture whose windows are only those one may train on."""
+
+    windows: Mapping[str, Any] = field(default_factory=dict)
+
+    def draw(self, step: int) -> list[tuple[str, int]]:
+        return [(name, self.windows[name][row]) for name, row in super().draw(step)]
+
+
+def _shipped_frames(model: Any) -> dict[str, Tensor]:
+    path = shipped_frames(model)
+    if not path.exists():
+        raise MissingError(
+            f"no frame autoencoder is shipped for size '{model.size}'",
+            hint="train one first: motus train --recipe frames",
+            where=str(path),
+        )
+    return {key: value.float() for key, value in read_weights(path).items()}

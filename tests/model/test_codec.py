@@ -1,0 +1,125 @@
+"""The latent-action codec: its start, its loss, its folder."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from motus_model import LATENT_WIDTH, CodecConfig, LatentActionCodec, load_codec
+
+CONFIG = CodecConfig(size=(16, 16), widths=(4, 8), hidden=16)
+
+
+def flows(count: int = 96) -> Tensor:
+    """Smooth flow of more directions than the latent has."""
+    generator = torch.Generator().manual_seed(0)
+    bases = torch.randn(24, 2, 4, 4, generator=generator)
+    shapes = torch.nn.functional.interpolate(bases, (16, 16), mode="bilinear").flatten(1)
+    weights = torch.randn(count, 24, generator=generator) * torch.linspace(3, 0.2, 24)
+    return (weights @ shapes).view(count, 2, 16, 16)
+
+
+@pytest.fixture
+def codec() -> LatentActionCodec:
+    torch.manual_seed(0)
+    codec = LatentActionCodec(CONFIG)
+    flow = flows()
+    motion = torch.randn(len(flow), 14) * 3 + 1
+    mask = torch.ones(len(flow), 14, dtype=torch.bool)
+    mask[:, 7:] = False
+    codec.fit_statistics(flow, motion, mask, bands=[(0, 10), (10, 16)])
+    return codec.eval()
+
+
+def test_it_begins_no_worse_than_principal_components(codec):
+    flow = flows()
+    scaled = (flow / codec.scale).flatten(1)
+    _, _, components = torch.linalg.svd(scaled, full_matrices=False)
+    rest = scaled - scaled @ components[:LATENT_WIDTH].T @ components[:LATENT_WIDTH]
+    with torch.no_grad():
+        rebuilt = codec.decode(codec.encode(flow)[0])
+    error = float(((rebuilt - flow) / codec.scale).square().mean())
+    assert error <= 1.005 * float(rest.square().mean()) + 1e-9
+
+
+def test_its_latents_begin_at_unit_size(codec):
+    with torch.no_grad():
+        latent = codec.encode(flows())[0]
+    torch.testing.assert_close(
+        latent.square().mean(0).sqrt(), torch.ones(LATENT_WIDTH), atol=0.05, rtol=0
+    )
+
+
+def test_statistics_leave_the_random_state_alone(codec):
+    before = torch.random.get_rng_state()
+    codec.fit_statistics(flows(), torch.zeros(96, 14), torch.zeros(96, 14, dtype=torch.bool), [])
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_motion_statistics_count_what_exists(codec):
+    assert float(codec.motion_mean[:7].mean()) == pytest.approx(1, abs=0.3)
+    assert float(codec.motion_std[:7].mean()) == pytest.approx(3, abs=0.3)
+    assert torch.equal(codec.motion_mean[7:], torch.zeros(7))
+
+
+def test_unlabelled_samples_teach_no_motion(codec):
+    flow, motion = flows(8), torch.randn(8, 14)
+    nothing = torch.zeros(8, 14, dtype=torch.bool)
+    loss = codec.loss(flow, motion, nothing, torch.Generator().manual_seed(0))
+    assert float(loss.motion.detach()) == 0
+    loss.total.backward()
+    assert float(codec.motion_head.weight.grad.abs().max()) == 0
+    assert float(codec.linear_in.weight.grad.abs().max()) > 0
+
+
+def test_the_loss_is_the_sum_of_its_parts(codec):
+    labelled = torch.ones(8, 14, dtype=torch.bool)
+    loss = codec.loss(flows(8), torch.randn(8, 14), labelled, torch.Generator().manual_seed(0))
+    expected = loss.reconstruction + loss.motion + 1e-6 * loss.kl
+    torch.testing.assert_close(loss.total, expected)
+    again = codec.loss(flows(8), torch.zeros(8, 14), labelled, torch.Generator().manual_seed(0))
+    assert torch.equal(loss.reconstruction, again.reconstruction)
+
+
+def test_flow_of_any_number_of_steps(codec):
+    flow = flows(10).numpy()
+    whole = codec.encode_flow(flow)
+    assert whole.shape == (10, LATENT_WIDTH)
+    assert whole.dtype == np.float32
+    np.testing.assert_allclose(whole, codec.encode_flow(flow, batch=3), atol=1e-5)
+    assert codec.encode_flow(flow[:0]).shape == (0, LATENT_WIDTH)
+
+
+def test_a_saved_codec_comes_back_with_its_name(codec, tmp_path):
+    codec.save(tmp_path, {"recipe": "test"})
+    back = load_codec(tmp_path)
+    assert back.hash == codec.hash
+    assert json.loads((tmp_path / "config.json").read_text())["hash"] == codec.hash
+    flow = flows(4)
+    with torch.no_grad():
+        assert torch.equal(back.encode(flow)[0], codec.encode(flow)[0])
+
+
+def test_other_weights_have_another_name(codec):
+    before = codec.hash
+    with torch.no_grad():
+        codec.motion_head.bias += 1
+    assert codec.hash != before
+
+
+def test_broken_files_are_refused(codec, tmp_path):
+    with pytest.raises(FileNotFoundError):
+        load_codec(tmp_path)
+    codec.save(tmp_path, {})
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["sizes"]["hidden"] = 8
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"codec\.safetensors does not fit its config"):
+        load_codec(tmp_path)
+    codec.save(tmp_path, {})
+    file = tmp_path / "codec.safetensors"
+    file.write_bytes(file.read_bytes()[:500])
+    with pytest.raises(Exception, match=r"(?i)safetensor|header|incomplete|codec"):
+        load_codec(tmp_path)

@@ -1,0 +1,102 @@
+"""One sampler, five modes."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from motus_model import MODES, Role, Sample, SamplerConfig
+from motus_model.modes import Mode
+from motus_model.sampler import Given, sample
+from tests.model.toys import SMALLEST, Inputs, make_network, prepare
+
+
+def run(network, given: Inputs, mode: Mode, seed: int = 0, **options) -> Sample:
+    return sample(
+        network,
+        prepare(network, given),
+        mode,
+        given.video[:, :, :1],
+        frames=3,
+        given=options.pop("clean", Given(given.video, given.actions)),
+        config=SamplerConfig(**({"video_steps": 3, "action_steps": 3} | options)),
+        generator=torch.Generator().manual_seed(seed),
+    )
+
+
+def noise(given: Inputs, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """The noise that the sampler draws where both modalities need some."""
+    generator = torch.Generator().manual_seed(seed)
+    video = torch.randn(given.video.shape, generator=generator)
+    video[:, :, :1] = given.video[:, :, :1]
+    return video, torch.randn(given.actions.shape, generator=generator)
+
+
+@pytest.mark.parametrize("mode", MODES.values(), ids=list(MODES))
+class TestModes:
+    def test_what_is_clean_or_noise_stays_bit_for_bit(self, network, inputs, mode):
+        result = run(network, inputs, mode)
+        video, actions = noise(inputs)
+        if mode.video is Role.CLEAN:
+            assert torch.equal(result.video, inputs.video)
+        if mode.video is Role.NOISE:
+            assert torch.equal(result.video, video)
+        if mode.action is Role.CLEAN:
+            assert torch.equal(result.actions, inputs.actions)
+        if mode.action is Role.NOISE:
+            assert torch.equal(result.actions, actions)
+        if mode.video is Role.SOLVE:
+            assert not torch.equal(result.video, video)
+        if mode.action is Role.SOLVE:
+            assert not torch.equal(result.actions, actions)
+
+    def test_the_condition_frame_is_kept(self, network, inputs, mode):
+        result = run(network, inputs, mode)
+        assert torch.equal(result.video[:, :, :1], inputs.video[:, :, :1])
+
+    def test_same_seed_same_bytes(self, network, inputs, mode):
+        first, again = run(network, inputs, mode, seed=4), run(network, inputs, mode, seed=4)
+        assert torch.equal(first.video, again.video)
+        assert torch.equal(first.actions, again.actions)
+
+    def test_what_was_given_is_not_written_to(self, network, inputs, mode):
+        before = inputs.video.clone(), inputs.actions.clone()
+        run(network, inputs, mode)
+        assert torch.equal(before[0], inputs.video)
+        assert torch.equal(before[1], inputs.actions)
+
+    def test_as_many_calls_as_steps(self, network, inputs, mode, monkeypatch):
+        calls = []
+        forward = network.forward
+        monkeypatch.setattr(network, "forward", lambda *a, **k: calls.append(1) or forward(*a, **k))
+        run(network, inputs, mode, video_steps=2, action_steps=5)
+        steps = {"video": 2, "action": 5}
+        assert len(calls) == max(n for k, n in steps.items() if getattr(mode, k) is Role.SOLVE)
+
+
+@pytest.mark.parametrize(("mode", "missing"), [("wm", "action"), ("idm", "video")])
+def test_a_missing_clean_modality_is_named(network, inputs, mode, missing):
+    with pytest.raises(ValueError, match=f"mode {mode} needs the clean {missing}"):
+        run(network, inputs, MODES[mode], clean=Given())
+
+
+def test_another_seed_another_sample(network, inputs):
+    first, other = (run(network, inputs, MODES["joint"], seed=s) for s in (0, 1))
+    assert not torch.equal(first.actions, other.actions)
+
+
+def test_one_step_is_one_euler_step(network, inputs):
+    result = run(network, inputs, MODES["joint"], video_steps=1, action_steps=1)
+    video, actions = noise(inputs)
+    with torch.no_grad():
+        velocity = network(prepare(network, inputs), video, torch.ones(2), actions, torch.ones(2))
+    torch.testing.assert_close(result.actions, actions - velocity.action)
+    torch.testing.assert_close(result.video[:, :, 1:], (video - velocity.video)[:, :, 1:])
+
+
+def test_video_alone_without_an_action_expert(inputs):
+    from dataclasses import replace
+
+    network = make_network(replace(SMALLEST, action=None, understanding=None))
+    result = run(network, inputs, MODES["vgm"])
+    assert result.actions is None
+    assert result.video.shape == inputs.video.shape

@@ -1,0 +1,38 @@
+"""Closed loop: intervals, the expert in its simulator, and refusals."""
+
+import importlib.util
+
+import pytest
+
+from motus_embodiments import UsageError
+from motus_recipes import evaluate, wilson
+
+has_simulator = pytest.mark.skipif(
+    importlib.util.find_spec("gym_hil") is None, reason="gym-hil is not installed"
+)
+
+
+@pytest.mark.parametrize(
+    ("successes", "count", "low", "high"),
+    # Newcombe 1998, table I (method 3), and the closed form for all and none
+    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (29, 29, 0.8830, 1.0)],
+)
+def test_wilson_agrees_with_published_intervals(successes, count, low, high):
+    found = wilson(successes, count)
+    assert found == pytest.approx((low, high), abs=1e-4)
+
+
+@has_simulator
+def test_the_expert_solves_the_task_and_chance_does_not():
+    env = "gym-hil:PandaPickCube"
+    expert = evaluate("expert", env, episodes=2)
+    assert expert.rate == 1.0
+    again = evaluate("expert", env, episodes=2)
+    assert [e.steps for e in expert.results] == [e.steps for e in again.results]
+    assert evaluate("random", env, episodes=2).rate == 0.0
+
+
+def test_an_unknown_simulator_is_named():
+    with pytest.raises(UsageError) as error:
+        evaluate("expert", "gym-hil:PandaPickCub", episodes=1)
+    assert "PandaPickCube" in (error.value.hint or "")

@@ -1,0 +1,53 @@
+"""Recipes: found by name, changed by --set, refused with the nearest name."""
+
+import pytest
+
+from motus_embodiments import UsageError
+from motus_recipes import describe, list_recipes, load_recipe
+
+
+@pytest.mark.parametrize("info", list_recipes(), ids=lambda info: f"{info.name}-{info.size}")
+def test_every_shipped_recipe_loads_and_describes_itself(info):
+    recipe = load_recipe(info.name, info.size)
+    told = describe(recipe)
+    assert told["name"] == info.name
+    assert told["parameters"]["video"] > 0
+    assert {row["name"] for row in told["stages"]}
+
+
+def test_every_value_has_an_origin():
+    recipe = load_recipe("full", overrides=["stages.stage3.steps=7"])
+    values = recipe.resolved()
+    assert values["stages.stage3.steps"] == {"value": 7, "origin": "--set"}
+    assert values["stages.stage1.steps"]["origin"].endswith("full.tiny.yaml")
+    assert values["stages.stage1.times"]["origin"] == "default"
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("stages.stage3.step=7", "steps"),
+        ("stages.stage9.steps=7", "stage3"),
+        ("stages.stage3.optimizer.learning_rat=1", "learning_rate"),
+        ("windows=3", "window"),
+    ],
+)
+def test_an_unknown_key_names_its_neighbour(change, told):
+    with pytest.raises(UsageError) as error:
+        load_recipe("full", overrides=[change])
+    assert told in (error.value.hint or "")
+
+
+@pytest.mark.parametrize("change", ["stages.stage3.steps=0", "seed=x", "stages.stage1.batch=-1"])
+def test_a_value_that_cannot_be_is_named(change):
+    with pytest.raises(UsageError) as error:
+        load_recipe("full", overrides=[change])
+    assert change.partition("=")[0].rpartition(".")[2] in str(error.value)
+
+
+def test_unknown_names():
+    with pytest.raises(UsageError) as error:
+        load_recipe("ful")
+    assert error.value.hint == "did you mean 'full'?"
+    with pytest.raises(UsageError):
+        load_recipe("full", size="huge")

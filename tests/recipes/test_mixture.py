@@ -1,0 +1,49 @@
+"""The mixture draws what it says, and nothing else decides it."""
+
+from collections import Counter
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from motus_recipes.mixture import Mixture, Source
+
+
+def mixture(weights: list[float], windows: list[int], batch: int, seed: int = 0) -> Mixture:
+    sources = tuple(
+        Source(f"s{i}", count, weight)
+        for i, (count, weight) in enumerate(zip(windows, weights, strict=True))
+    )
+    return Mixture(sources, batch, seed)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    weights=st.lists(st.floats(0.05, 10), min_size=1, max_size=4),
+    batch=st.integers(1, 33),
+    seed=st.integers(0, 5),
+)
+def test_shares_never_stray_by_more_than_a_window(weights, batch, seed):
+    mixed = mixture(weights, [17] * len(weights), batch, seed)
+    counts: Counter[str] = Counter()
+    for step in range(30):
+        rows = mixed.draw(step)
+        assert len(rows) == batch
+        counts.update(name for name, _ in rows)
+        for name, share in mixed.shares().items():
+            assert abs(counts[name] - share * batch * (step + 1)) <= 1.5
+
+
+def test_every_window_comes_once_in_an_epoch():
+    mixed = mixture([1.0], [12], 4)
+    epoch = [window for step in range(3) for _, window in mixed.draw(step)]
+    following = [window for step in range(3, 6) for _, window in mixed.draw(step)]
+    assert sorted(epoch) == sorted(following) == list(range(12))
+    assert epoch != following
+
+
+def test_a_step_is_the_same_whenever_it_is_asked_for():
+    first = mixture([1, 3], [9, 20], 8, seed=4)
+    again = mixture([1, 3], [9, 20], 8, seed=4)
+    other = mixture([1, 3], [9, 20], 8, seed=5)
+    assert first.draw(7) == again.draw(7)
+    assert first.draw(7) != other.draw(7)

@@ -1,0 +1,177 @@
+"""A run: the whole recipe on a tiny dataset; killed and resumed; exported; refused."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from motus_adapters import Policy
+from motus_embodiments import DataError, MismatchError, UsageError
+from motus_recipes import export, load_recipe, sample, train
+from motus_recipes.checkpoints import read_weights
+
+from .conftest import SMALL, write_squares
+
+CODE = """
+import sys
+from pathlib import Path
+import motus_recipes.trainer as trainer
+trainer.CHECKPOINT_EVERY = 2
+from motus_recipes import load_recipe, train
+changes = sys.argv[3:]
+train(load_recipe("full", overrides=changes), run=Path(sys.argv[2]),
+      data={"target": Path(sys.argv[1])}, resume=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def finished(squares: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("runs") / "full"
+    report = train(load_recipe("full", overrides=SMALL), run=run, data={"target": squares})
+    assert [stage.name for stage in report.stages] == ["codec", "stage1", "stage2", "stage3"]
+    assert all(np.isfinite(stage.loss) for stage in report.stages)
+    assert report.stages[0].details["health"]["target"]["frames"] > 0
+    return run
+
+
+def weights(run: Path) -> dict[str, bytes]:
+    return {
+        f"{path.parent.parent.name}/{path.name}": path.read_bytes()
+        for path in sorted(run.glob("*/result/weights.safetensors"))
+    }
+
+
+def test_killed_at_any_moment_and_resumed_equals_never_killed(
+    finished: Path, squares: Path, tmp_path: Path
+):
+    run = tmp_path / "killed"
+    command = [sys.executable, "-c", CODE, str(squares), str(run), *SMALL]
+    kills = 0
+    for stage in ("01-codec", "03-stage2"):
+        process = subprocess.Popen(command)
+        deadline = time.monotonic() + 120
+        while process.poll() is None and time.monotonic() < deadline:
+            if (run / stage / "metrics.jsonl").exists():
+                process.send_signal(signal.SIGKILL)
+                kills += 1
+                break
+            time.sleep(0.005)
+        process.wait()
+    subprocess.run(command, check=True)
+    assert kills >= 1
+    assert weights(run) == weights(finished)
+    for file in sorted(finished.glob("*/metrics.jsonl")):
+        assert (run / file.relative_to(finished)).read_text() == file.read_text()
+
+
+def test_a_run_is_not_overwritten_or_mixed_up(finished: Path, squares: Path, tmp_path: Path):
+    recipe = load_recipe("full", overrides=SMALL)
+    with pytest.raises(UsageError) as error:
+        train(recipe, run=finished, data={"target": squares})
+    assert "--resume" in (error.value.hint or "")
+    other = load_recipe("full", overrides=[*SMALL, "stages.stage1.steps=5"])
+    with pytest.raises(MismatchError) as mismatch:
+        train(other, run=finished, data={"target": squares}, resume=True)
+    assert "stages.1.steps was 4, is 5" in str(mismatch.value)
+    another = write_squares(tmp_path / "other", episodes=3)
+    with pytest.raises(MismatchError):
+        train(recipe, run=finished, data={"target": another}, resume=True)
+
+
+def test_datasets_are_found_and_checked(squares: Path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    recipe = load_recipe("full", overrides=SMALL)
+    with pytest.raises(DataError) as error:
+        train(recipe, run=tmp_path / "run")
+    assert "target" in str(error.value)
+    with pytest.raises(UsageError) as unknown:
+        train(recipe, run=tmp_path / "run", data={"targt": squares})
+    assert unknown.value.hint == "did you mean 'target'?"
+    low = write_squares(tmp_path / "data" / "low", episodes=2, level=5)
+    with pytest.raises(DataError) as level:
+        train(recipe, run=tmp_path / "run", data={"target": low})
+    assert "level 6" in str(level.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_dry_run_writes_nothing(squares: Path, tmp_path: Path):
+    recipe = load_recipe("full", overrides=SMALL)
+    report = train(recipe, run=tmp_path / "run", data={"target": squares}, dry_run=True)
+    assert len(report.stages) == 4
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_exported_policy_takes_and_gives_native_values(finished: Path, tmp_path: Path):
+    bundle = tmp_path / "policy"
+    export(finished, "pusht", bundle)
+    policy = Policy.load(bundle)
+    picture = np.zeros((48, 48, 3), np.uint8)
+    state = np.array([200.0, 300.0])  # pixels, the recordings' own unit
+    actions = policy.act({"img": picture}, state, "push the block")
+    assert actions.shape == (8, 2)
+    assert (actions >= 0).all() and (actions <= 512).all()
+    again = Policy.load(bundle).act({"img": picture}, state, "push the block")
+    np.testing.assert_array_equal(actions, again)
+    with pytest.raises(DataError) as error:
+        policy.act({"left": picture}, state, "push")
+    assert "head" in str(error.value)
+    with pytest.raises(DataError):
+        policy.act({"img": picture.astype(np.float32)}, state, "push")
+    with pytest.raises(DataError):
+        policy.act({"img": picture}, np.zeros(8), "push")
+
+
+def test_export_is_repeatable_and_refuses_other_robots(finished: Path, tmp_path: Path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    export(finished, "pusht", one)
+    export(finished, "pusht", two)
+    for file in one.iterdir():
+        assert file.read_bytes() == (two / file.name).read_bytes()
+    with pytest.raises(UsageError):
+        export(finished, "pusht", one)
+    with pytest.raises(MismatchError) as error:
+        export(finished, "aloha", tmp_path / "three")
+    assert "trained for 'pusht'" in str(error.value)
+
+
+def test_a_changed_bundle_is_refused(finished: Path, tmp_path: Path):
+    bundle = tmp_path / "policy"
+    export(finished, "pusht", bundle)
+    stats = (bundle / "stats.json").read_text()
+    (bundle / "stats.json").write_text(stats.replace("0.", "1.", 1))
+    with pytest.raises(MismatchError) as error:
+        Policy.load(bundle)
+    assert "statistics" in str(error.value)
+    (bundle / "stats.json").write_text(stats)
+    whole = (bundle / "policy.safetensors").read_bytes()
+    (bundle / "policy.safetensors").write_bytes(whole[:1000])
+    with pytest.raises(DataError):
+        Policy.load(bundle)
+    with pytest.raises(DataError):
+        Policy.load(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("mode", ["vgm", "wm", "idm", "vla", "joint"])
+def test_sample_writes_what_a_mode_solves(finished: Path, squares: Path, tmp_path: Path, mode):
+    bundle = tmp_path / "policy"
+    export(finished, "pusht", bundle)
+    report = sample(bundle, squares, 0, mode, tmp_path / "out", steps=2)
+    assert (report.film is not None) == (mode in ("vgm", "wm", "joint"))
+    assert (report.plot is not None) == (mode in ("idm", "vla", "joint"))
+    for path in (report.film, report.plot):
+        assert path is None or path.stat().st_size > 500
+    assert (report.video_psnr is not None) == (report.film is not None)
+    with pytest.raises(UsageError):
+        sample(bundle, squares, 99, mode, tmp_path / "other")
+
+
+def test_weights_are_never_a_pickle(tmp_path: Path):
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(b"\x80\x04" + os.urandom(200))
+    with pytest.raises(DataError):
+        read_weights(path)
