@@ -7,9 +7,9 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 UV_VERSION := 0.13.9
 
-# Two processes of one thread each: right for two cores, and the same numbers everywhere.
-export OMP_NUM_THREADS := 1
-export OPENBLAS_NUM_THREADS := 1
+# Two processes of one thread each: right for tests on two cores.
+test: export OMP_NUM_THREADS := 1
+test: export OPENBLAS_NUM_THREADS := 1
 export MUJOCO_GL ?= egl
 export HF_HUB_OFFLINE ?= 1
 

@@ -23,6 +23,7 @@ from motus_cli.demo import demo
 from motus_cli.doctor import doctor
 from motus_cli.eval import evaluate
 from motus_cli.export import export
+from motus_cli.import_ import import_
 from motus_cli.inspection import inspect
 from motus_cli.label import label
 from motus_cli.record import record
@@ -50,6 +51,7 @@ COMMANDS: dict[str, dict[str, Callable[..., Outcome]]] = {
     "Policies": {
         "train": train,
         "sample": sample,
+        "import": import_,
         "export": export,
         "eval": evaluate,
     },

@@ -1,6 +1,8 @@
 """The rules of the house, as far as a machine can check them."""
 
 import ast
+import builtins
+import dis
 import io
 import re
 import subprocess
@@ -8,6 +10,7 @@ import sys
 import tokenize
 from importlib import import_module
 from pathlib import Path
+from types import CodeType
 
 import pytest
 
@@ -120,3 +123,19 @@ def test_the_licence_is_the_one_that_is_declared():
 @pytest.mark.parametrize("path", EVERYTHING, ids=name_of)
 def test_no_test_or_code_depends_on_this_machine(path):
     assert "/work/" + "shared" not in path.read_text()
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_every_name_is_defined(room):
+    # ruff's F821 and mypy's name-defined are off, because they take jaxtyping's shapes for names.
+    for path in sorted(ROOMS[room].rglob("*.py")):
+        parts = path.relative_to(ROOMS[room]).with_suffix("").parts
+        module = import_module(".".join([room, *(part for part in parts if part != "__init__")]))
+        known = {*vars(module), *vars(builtins)}
+        code = [compile(path.read_text(), str(path), "exec")]
+        while code:
+            block = code.pop()
+            code += [constant for constant in block.co_consts if isinstance(constant, CodeType)]
+            for step in dis.get_instructions(block):
+                if step.opname == "LOAD_GLOBAL":
+                    assert step.argval in known, f"{name_of(path)}: {step.argval}"

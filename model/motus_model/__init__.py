@@ -6,15 +6,21 @@ from motus_model.frames import FrameAutoencoder, FrameConfig
 from motus_model.model import Batch, FlowLoss, MotusModel
 from motus_model.modes import MODES, Mode, Role
 from motus_model.network import Motus, MotusConfig
+from motus_model.pretrained import EncoderPlaces, load_encoders
+from motus_model.qwen import PROMPT, vlm_parameters
+from motus_model.roles import Encoders
 from motus_model.sampler import Sample, SamplerConfig
 from motus_model.sizes import SIZES, ModelConfig, Window
 
 __all__ = [
     "LATENT_WIDTH",
     "MODES",
+    "PROMPT",
     "SIZES",
     "Batch",
     "CodecConfig",
+    "EncoderPlaces",
+    "Encoders",
     "FlowLoss",
     "FrameAutoencoder",
     "FrameConfig",
@@ -30,4 +36,6 @@ __all__ = [
     "TimeSampler",
     "Window",
     "load_codec",
+    "load_encoders",
+    "vlm_parameters",
 ]

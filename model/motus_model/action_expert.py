@@ -101,10 +101,10 @@ class ActionExpert(TimeEmbedding):
         super().__init__(config.width, config.frequency_width)
         self.config = config
         width = config.width
-        self.action_encoder = mlp_silu(config.action_dim, width, width)
+        self.action_encoder = mlp_silu(config.action_dim, width)
         tokens = config.steps
         if config.state_dim:
-            self.state_encoder = mlp_silu(config.state_dim, width, width)
+            self.state_encoder = mlp_silu(config.state_dim, width)
             # The official buffer has one row more than it uses when a state is there.
             tokens += 2
         if config.registers:

@@ -71,6 +71,10 @@ class FrameAutoencoder(nn.Module):
         self.register_buffer("mean", torch.zeros(config.channels))
         self.register_buffer("std", torch.ones(config.channels))
 
+    def latent_frames(self, frames: int) -> int:
+        """Latent frames of a clip; here one for each frame."""
+        return frames
+
     def encode(self, frames: Float[Tensor, "b 3 f H W"]) -> Float[Tensor, "b c f h w"]:
         """Normalised latents of each frame."""
         batch = frames.shape[0]

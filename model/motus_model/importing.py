@@ -21,7 +21,6 @@ from motus_model.network import Motus, MotusConfig
 from motus_model.network_folder import is_network, read_network, write_network
 from motus_model.official import (
     FILE,
-    POSITIONS,
     STAGE3_FRESH,
     WAN_TEXT_TOKENS,
     WeightsError,
@@ -36,7 +35,6 @@ from motus_model.wan import find_wan, read_wan
 
 Status = Literal["loaded", "re-initialised", "missing", "unexpected", "left out"]
 Layout = Literal["motus", "official"]
-PROBLEMS = ("missing", "unexpected")
 REGISTERS = 4  # reference.md a; stage 3 has them, stage 2 has not
 
 
@@ -65,9 +63,10 @@ class ImportReport:
         source: What was read.
         kind: What it turned out to be.
         out: Where it was written.
-        written: False for a dry run, and when keys are missing or unexpected.
+        written: False for a dry run, and when there are problems.
         parameters: Numbers loaded or begun anew.
         table: The keys by fate, those of all layers in one row.
+        problems: The keys for whose sake nothing was written.
         keys: Every key on its own.
     """
 
@@ -77,12 +76,8 @@ class ImportReport:
     written: bool
     parameters: int
     table: list[dict[str, Any]]
+    problems: list[KeyRow]
     keys: list[KeyRow]
-
-    @property
-    def problems(self) -> list[KeyRow]:
-        """The keys that are missing or unexpected."""
-        return [row for row in self.keys if row.status in PROBLEMS]
 
 
 @dataclass(frozen=True)
@@ -160,9 +155,9 @@ def import_checkpoint(
     elif robot or action_steps or layout == "official":
         raise WeightsError(f"{source} is {found.kind}, which has no actions and no official layout")
     weights, rows = _match(found)
-    refused = {row.status for row in rows if row.status in PROBLEMS}
-    refused -= {"unexpected"} if skip_unexpected else set()
-    is_written = not dry_run and not refused
+    refused = ("missing",) if skip_unexpected else ("missing", "unexpected")
+    problems = [row for row in rows if row.status in refused]
+    is_written = not dry_run and not problems
     if is_written:
         _write_whole(out, lambda folder: found.write(folder, weights))
     return ImportReport(
@@ -172,6 +167,7 @@ def import_checkpoint(
         written=is_written,
         parameters=sum(value.numel() for value in weights.values()),
         table=_table(rows),
+        problems=problems,
         keys=rows,
     )
 
@@ -186,7 +182,8 @@ def _read(source: Path, text_tokens: int) -> Found:
         if wan := find_wan(source):
             video, weights, unexpected = read_wan(wan)
             others = tuple(KeyRow("unexpected", key, 0) for key in unexpected)
-            return _network("Wan transformer", MotusConfig(video, None, None), weights, others)
+            config = MotusConfig(video, None, None, attend_text_padding=True)
+            return _network("Wan transformer", config, weights, others)
         if is_qwen(source):
             qwen = read_qwen(source)
             left = tuple(KeyRow("left out", k, 0, "output layer, not used") for k in qwen.left_out)

@@ -13,6 +13,7 @@ from motus_model.flow_matching import TimeSampler, interpolate, target_velocity
 from motus_model.frames import FrameAutoencoder
 from motus_model.modes import Mode
 from motus_model.network import Context, Motus
+from motus_model.roles import Encoders, FrameCodec, Perception, TextEncoder
 from motus_model.sampler import Given, Sample, SamplerConfig, sample
 from motus_model.sizes import ModelConfig
 
@@ -47,17 +48,16 @@ class FlowLoss(NamedTuple):
 class MotusModel(nn.Module):
     """Frame autoencoder (frozen), text and vision encoders, and the three experts."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    frames: FrameCodec
+    text: TextEncoder
+    perception: Perception
+
+    def __init__(self, config: ModelConfig, encoders: Encoders | None = None) -> None:
         super().__init__()
-        if config.frames is None or config.encoders is None:
-            raise ValueError(
-                f"size {config.size} takes its encoders from pretrained weights; "
-                "only tiny and small can be built without them"
-            )
+        if encoders is None:
+            encoders = small_encoders(config)
         self.config = config
-        self.frames = FrameAutoencoder(config.frames).requires_grad_(False)
-        self.text = WordEncoder(config.encoders)
-        self.perception = TinyPerception(config.encoders)
+        self.frames, self.text, self.perception = encoders
         self.network = Motus(config.network)
 
     def context(
@@ -128,16 +128,17 @@ class MotusModel(nn.Module):
             config: Steps and shifts.
             generator: Source of the noise.
         """
-        condition = self.frames.encode(images[:, :, None] * 2 - 1)
+        first = images[:, :, None]
+        condition = self.frames.encode(first * 2 - 1)
         latents = None
         if video is not None:
-            latents = torch.cat([condition, self.frames.encode(video * 2 - 1)], dim=2)
+            latents = self.frames.encode(torch.cat([first, video], dim=2) * 2 - 1)
         return sample(
             self.network,
             self.context(images, texts, state),
             mode,
             condition,
-            1 + self.config.window.video_frames,
+            self.frames.latent_frames(1 + self.config.window.video_frames),
             given=Given(latents, actions),
             config=config,
             generator=generator,
@@ -146,6 +147,24 @@ class MotusModel(nn.Module):
     def decode(self, latents: Float[Tensor, "b c f h w"]) -> Float[Tensor, "b 3 f H W"]:
         """Latent frames as images in [0, 1]."""
         return (self.frames.decode(latents) + 1) / 2
+
+
+def small_encoders(config: ModelConfig) -> Encoders:
+    """The encoders of sizes tiny and small, which are trained with the network.
+
+    Raises:
+        ValueError: For a size that takes pretrained ones.
+    """
+    if config.frames is None or config.encoders is None:
+        raise ValueError(
+            f"size {config.size} has pretrained encoders: "
+            "give MotusModel what motus_model.pretrained.load_encoders returns"
+        )
+    return Encoders(
+        FrameAutoencoder(config.frames).requires_grad_(False),
+        WordEncoder(config.encoders),
+        TinyPerception(config.encoders),
+    )
 
 
 def solved(times: Float[Tensor, " b"]) -> Float[Tensor, " b"]:

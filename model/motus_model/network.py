@@ -29,12 +29,18 @@ class MotusConfig:
     Attributes:
         clean_first_frame: Give the condition frame's tokens time 0 as stock Wan does, instead of
             the video's shared time (official Motus).
+        attend_text_padding: Attend to the zero rows after a text, as Wan was trained to and
+            official Motus does.
+        attend_feature_padding: Attend to the padding of the vision-language features, as official
+            Motus does; a sample then depends on what it shares a batch with.
     """
 
     video: VideoConfig
     action: ActionConfig | None
     understanding: UnderstandingConfig | None
     clean_first_frame: bool = False
+    attend_text_padding: bool = False
+    attend_feature_padding: bool = False
 
 
 class Context(NamedTuple):
@@ -59,6 +65,13 @@ class Tokens(NamedTuple):
     video: Float[Tensor, "b n d"]
     action: Float[Tensor, "b n e"] | None
     understanding: Float[Tensor, "b n u"] | None
+
+
+class Seen(NamedTuple):
+    """Keys and values that the action tokens attend to in one layer, their own left out."""
+
+    k: Float[Tensor, "b n h k"]
+    v: Float[Tensor, "b n h k"]
 
 
 class Motus(nn.Module):
@@ -90,12 +103,15 @@ class Motus(nn.Module):
 
         Args:
             text: Text embeddings, padded to Wan's length inside.
-            text_mask: True where a text row is real; None attends to the padding, as the
-                official code does.
+            text_mask: True where a text row is real; None attends to the padding.
             features: Last hidden state of the vision-language model.
             feature_mask: True where a feature row is real; None attends to all.
             state: The robot's state at the condition frame.
         """
+        if self.config.attend_text_padding:
+            text_mask = None
+        if self.config.attend_feature_padding or self.understanding is None:
+            feature_mask = None
         embedded = self.video.embed_text(text)
         if text_mask is not None:
             missing = embedded.shape[1] - text_mask.shape[1]
@@ -108,7 +124,7 @@ class Motus(nn.Module):
         if self.understanding is not None:
             assert features is not None, "the understanding expert needs features"
             tokens = self.understanding.embed(features)
-        return Context(keys, tokens, None if tokens is None else feature_mask, state)
+        return Context(keys, tokens, feature_mask, state)
 
     def forward(
         self,
@@ -119,6 +135,7 @@ class Motus(nn.Module):
         action_time: Float[Tensor, " b"] | None = None,
         *,
         solve_video: bool = True,
+        memory: list[Seen] | None = None,
     ) -> Velocity:
         """Velocity of noisy video latents and actions.
 
@@ -129,6 +146,7 @@ class Motus(nn.Module):
             actions: Noisy actions in the network's units; None leaves out the action expert.
             action_time: Time of the actions.
             solve_video: False skips the video head and returns the video unchanged in its place.
+            memory: Takes up what the action tokens saw in each layer, for `act`.
         """
         grid = self.video.grid(video)
         embedding, modulations = self._times(video_time, grid)
@@ -141,7 +159,16 @@ class Motus(nn.Module):
         mask = self._mask(tokens, context.key_mask)
         table = self._table(grid, video.device)
         for index in range(self.config.video.layers):
-            arguments = (index, tokens, modulations, action_modulations, context, table, mask)
+            arguments = (
+                index,
+                tokens,
+                modulations,
+                action_modulations,
+                context,
+                table,
+                mask,
+                memory,
+            )
             if self.checkpointing and self.training:
                 tokens = checkpoint(self.layer, *arguments, use_reentrant=False)
             else:
@@ -162,6 +189,7 @@ class Motus(nn.Module):
         context: Context,
         table: Rotary,
         mask: Bool[Tensor, "b m"] | None,
+        memory: list[Seen] | None = None,
     ) -> Tokens:
         """Layer `index` of all three experts."""
         block = self.video.block(index)
@@ -174,6 +202,10 @@ class Motus(nn.Module):
             parts.append(action_block.joint_qkv(tokens.action, a))
         if self.understanding is not None and tokens.understanding is not None:
             parts.append(self.understanding.block(index).joint_qkv(tokens.understanding))
+        if memory is not None:
+            others = [part for at, part in enumerate(parts) if at != 1 or tokens.action is None]
+            k, v = (torch.cat([getattr(part, name) for part in others], dim=1) for name in "kv")
+            memory.append(Seen(k, v))
         attended = joint_attention(parts, mask)
         video = block.finish(tokens.video, attended.pop(0), m, context.text[index])
         action, understanding = tokens.action, tokens.understanding
@@ -183,6 +215,40 @@ class Motus(nn.Module):
             und_block = self.understanding.block(index)
             understanding = und_block.feed(und_block.merge(understanding, attended.pop(0)))
         return Tokens(video, action, understanding)
+
+    def act(
+        self,
+        context: Context,
+        memory: list[Seen],
+        actions: Actions,
+        action_time: Float[Tensor, " b"],
+    ) -> Actions:
+        """Velocity of the actions alone, against the video and understanding of an earlier call.
+
+        Equal to `forward` when that call had the same actions and time; else video and
+        understanding tokens don't learn of the change, which is the price.
+
+        Args:
+            context: From `prepare`.
+            memory: From `forward`, one entry a layer.
+            actions: Noisy actions.
+            action_time: Their time.
+        """
+        assert self.action is not None, "there is no action expert"
+        x = self.action.embed(actions, context.state)
+        embedding, times = self.action(action_time[:, None])
+        mask = context.key_mask
+        if mask is not None:
+            before = memory[0].k.shape[1] - mask.shape[1]
+            mask = nn.functional.pad(mask, (before, 0), value=True)
+            mask = nn.functional.pad(mask, (0, x.shape[1]), value=True)
+        for index, seen in enumerate(memory):
+            block = self.action.block(index)
+            m = block.modulation[:, None] + times
+            own = block.joint_qkv(x, m)
+            k, v = (torch.cat(pair, dim=1) for pair in ((seen.k, own.k), (seen.v, own.v)))
+            x = block.feed(block.merge(x, attend(own.q, k, v, mask), m), m)
+        return self.action.velocity(x, embedding)
 
     def _times(
         self, times: Float[Tensor, " b"], grid: tuple[int, int, int]

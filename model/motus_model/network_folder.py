@@ -68,6 +68,8 @@ def network_config(data: Mapping[str, Any]) -> MotusConfig:
         if data["understanding"]
         else None,
         clean_first_frame=data["clean_first_frame"],
+        attend_text_padding=data["attend_text_padding"],
+        attend_feature_padding=data["attend_feature_padding"],
     )
 
 

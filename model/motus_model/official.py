@@ -247,7 +247,8 @@ def official_config(
             )
     except KeyError as error:
         raise WeightsError(f"the checkpoint has no key {error} to tell its size") from error
-    return MotusConfig(video, action, understanding)
+    # Batches of one, as a robot has them, have no padded features: those alone stay hidden.
+    return MotusConfig(video, action, understanding, attend_text_padding=True)
 
 
 def video_config(weights: Weights, *, heads: int | None, text_tokens: int) -> VideoConfig:

@@ -1,9 +1,8 @@
-"""Wan's video autoencoder and UMT5, from a local folder or by hub name."""
+"""Wan's video autoencoder and UMT5, and all encoders of `motus-8b` at once."""
 
 import html
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,69 +10,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from motus_model.encoders import Encoded
-from motus_model.official import WAN_TEXT_TOKENS, WeightsError
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a pretrained model lies.
-
-    Attributes:
-        name: A local folder or a hub name.
-        subfolder: Inside it; empty for the folder itself.
-    """
-
-    name: str
-    subfolder: str = ""
-
-    @classmethod
-    def parse(cls, text: str) -> "Place":
-        """`name` or `name:subfolder`."""
-        name, _, subfolder = text.partition(":")
-        return cls(name, subfolder)
-
-    def __str__(self) -> str:
-        return f"{self.name}:{self.subfolder}" if self.subfolder else self.name
-
-
-def load(kind: Any, place: Place, **options: Any) -> Any:
-    """`kind.from_pretrained` of a place; a local folder is never looked for on the hub.
-
-    Raises:
-        WeightsError: When it can't be loaded, saying what was looked for and where.
-    """
-    path = Path(place.name)
-    if path.is_dir():
-        options["local_files_only"] = True
-    if place.subfolder:
-        options["subfolder"] = place.subfolder
-    try:
-        return kind.from_pretrained(str(path) if path.is_dir() else place.name, **options)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise WeightsError(f"no {kind.__name__} could be loaded from {place}: {first}") from error
-
-
-class Frozen(nn.Module):
-    """A pretrained network that never trains and stays out of checkpoints.
-
-    It moves between devices with the model around it, but is no part of its `state_dict` or
-    `parameters()`: it is loaded from its own place again.
-    """
-
-    def __init__(self, network: Any) -> None:
-        super().__init__()
-        self._held = (network.eval().requires_grad_(False),)  # a tuple hides it from torch
-
-    @property
-    def network(self) -> Any:
-        """The pretrained network itself."""
-        return self._held[0]
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Frozen":
-        self.network._apply(fn)
-        super()._apply(fn, recurse)
-        return self
+from motus_model.hub import Frozen, Place, load
+from motus_model.official import WAN_TEXT_TOKENS
+from motus_model.qwen import QwenPerception
+from motus_model.roles import Encoders
 
 
 class WanFrames(Frozen):
@@ -198,3 +138,27 @@ class EncoderPlaces:
     text: str = "Wan-AI/Wan2.2-TI2V-5B-Diffusers:text_encoder"
     tokenizer: str = "Wan-AI/Wan2.2-TI2V-5B-Diffusers:tokenizer"
     perception: str = "Qwen/Qwen3-VL-2B-Instruct"
+
+
+def load_encoders(
+    places: EncoderPlaces | None = None,
+    *,
+    text_tokens: int = WAN_TEXT_TOKENS,
+    dtype: torch.dtype = torch.float32,
+) -> Encoders:
+    """The frozen encoders of `motus-8b`, for `MotusModel(config, encoders)`.
+
+    Args:
+        places: Local folders or hub names; the originals on the hub when None.
+        text_tokens: `VideoConfig.text_tokens` of the network.
+        dtype: Of UMT5 and Qwen3-VL; the video autoencoder runs in float32.
+
+    Raises:
+        WeightsError: When one of them can't be loaded.
+    """
+    places = places or EncoderPlaces()
+    return Encoders(
+        WanFrames.from_pretrained(places.frames),
+        UMT5Text.from_pretrained(places.text, places.tokenizer, tokens=text_tokens, dtype=dtype),
+        QwenPerception.from_pretrained(places.perception, dtype=dtype),
+    )

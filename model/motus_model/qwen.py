@@ -15,8 +15,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from motus_model.encoders import Encoded
+from motus_model.hub import Frozen, Place, load
 from motus_model.official import WeightsError
-from motus_model.pretrained import Frozen, Place, load
 from motus_model.wan import read_config, read_shards
 
 # One prompt, in training and on the robot: first what is seen, then what is to be done, then the

@@ -81,7 +81,9 @@ TINY = ModelConfig(
         action=ActionConfig(
             width=128, hidden=512, action_dim=14, steps=8, state_dim=14, frequency_width=64
         ),
-        understanding=UnderstandingConfig(width=128, hidden=384, feature_width=128),
+        understanding=UnderstandingConfig(
+            width=128, hidden=384, feature_width=128, adapter_layers=1
+        ),
     ),
     frames=FrameConfig(),
     encoders=TinyEncoderConfig(),
@@ -103,7 +105,9 @@ SMALL = ModelConfig(
             text_tokens=32,
         ),
         action=_action(512, 2048, 48),
-        understanding=UnderstandingConfig(width=256, hidden=1024, feature_width=512),
+        understanding=UnderstandingConfig(
+            width=256, hidden=1024, feature_width=512, adapter_layers=1
+        ),
     ),
     frames=FrameConfig(),
     encoders=TinyEncoderConfig(width=512, text_tokens=32, canvas=(288, 192)),
@@ -126,6 +130,7 @@ MOTUS_8B = ModelConfig(
         ),
         action=_action(1024, 4096, 48),
         understanding=UnderstandingConfig(width=512, hidden=2048, feature_width=2048),
+        attend_text_padding=True,  # what its Wan weights are used to
     ),
     frames=None,
     encoders=None,

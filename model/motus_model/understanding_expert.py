@@ -16,11 +16,20 @@ from motus_model.video_expert import QKV, VideoConfig
 
 @dataclass(frozen=True)
 class UnderstandingConfig:
-    """Sizes of the understanding expert and of the features it reads."""
+    """Sizes of the understanding expert and of the features it reads.
+
+    Attributes:
+        width: Of the tokens.
+        hidden: Of the feed-forward network.
+        feature_width: Of the vision-language model.
+        adapter_layers: Linear layers between features and tokens; official: 3. Small encoders
+            that train along learn much faster through one.
+    """
 
     width: int
     hidden: int
-    feature_width: int  # of the vision-language model
+    feature_width: int
+    adapter_layers: int = 3
     eps: float = 1e-5
 
 
@@ -53,7 +62,7 @@ class UnderstandingExpert(nn.Module):
     def __init__(self, config: UnderstandingConfig, video: VideoConfig) -> None:
         super().__init__()
         self.config = config
-        self.vlm_adapter = mlp_silu(config.feature_width, config.width, config.width)
+        self.vlm_adapter = mlp_silu(config.feature_width, config.width, config.adapter_layers)
         self.blocks = nn.ModuleList(UnderstandingBlock(config, video) for _ in range(video.layers))
         init_linear(self)
 

@@ -9,7 +9,7 @@ import yaml
 from pydantic import ValidationError
 
 from motus_embodiments import UsageError, nearest
-from motus_model import SIZES, ModelConfig, Motus, Window
+from motus_model import SIZES, ModelConfig, Motus, Window, vlm_parameters
 from motus_recipes.schema import RecipeSpec
 
 LIBRARY = Path(__file__).parent / "library"
@@ -106,6 +106,8 @@ def describe(recipe: Recipe) -> dict[str, Any]:
         name: sum(parameter.numel() for parameter in part.parameters())
         for name, part in network.named_children()
     }
+    if model.encoders is None:
+        counts["vlm"] = vlm_parameters()
     return {
         "name": recipe.spec.name,
         "title": recipe.spec.title,

@@ -1,13 +1,14 @@
 """Which windows a batch holds: a pure function of seed, step and the sources' sizes.
 
 Each source is walked through in a fresh random order every epoch, without replacement; the
-sources take their turns so that realised shares never stray from the weights by more than one
-window. Nothing is kept between steps, so a resumed run draws what it would have drawn.
+sources take their turns along the golden-ratio sequence, so that realised shares stray from the
+weights by a few windows at most, however long the run. Nothing is kept between steps, so a
+resumed run draws what it would have drawn.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import numpy as np
 
@@ -37,10 +38,12 @@ class Mixture:
 
     def draw(self, step: int) -> list[tuple[str, int]]:
         """The (source, window) pairs of a step, in a random order."""
-        before, after = self._taken(step), self._taken(step + 1)
+        slots = np.arange(step * self.batch, (step + 1) * self.batch)
+        turns = _turns(self._edges(), slots)
+        taken = self._taken(step * self.batch)
         rows = []
         for index, source in enumerate(self.sources):
-            for position in range(before[index], after[index]):
+            for position in range(taken[index], taken[index] + int((turns == index).sum())):
                 epoch, place = divmod(position, source.windows)
                 order = _order(self.seed, index, epoch, source.windows)
                 rows.append((source.name, int(order[place])))
@@ -52,13 +55,34 @@ class Mixture:
         total = sum(source.weight for source in self.sources)
         return {source.name: source.weight / total for source in self.sources}
 
-    def _taken(self, step: int) -> Sequence[int]:
-        """Windows that each source has given before a step; they add up to step * batch."""
-        drawn = step * self.batch
-        edges = np.cumsum([0.0, *self.shares().values()])
-        marks = np.floor(edges * drawn + 0.5).astype(int)
-        marks[-1] = drawn
-        return [int(count) for count in np.diff(marks)]
+    def _edges(self) -> tuple[float, ...]:
+        """Where each source's part of [0, 1) ends."""
+        return tuple(np.cumsum(list(self.shares().values()))[:-1].tolist())
+
+    def _taken(self, slots: int) -> list[int]:
+        """Windows that each source has given in the first `slots` ones."""
+        blocks, rest = divmod(slots, BLOCK)
+        count = np.zeros(len(self.sources), int)
+        for block in range(blocks):
+            count += _block_counts(self._edges(), block)
+        turns = _turns(self._edges(), np.arange(blocks * BLOCK, blocks * BLOCK + rest))
+        return [int(c) for c in count + np.bincount(turns, minlength=len(count))]
+
+
+GOLDEN = (5**0.5 - 1) / 2  # its multiples fill [0, 1) as evenly as any
+BLOCK = 65536  # slots that are counted once and remembered
+
+
+def _turns(edges: tuple[float, ...], slots: np.ndarray) -> np.ndarray:
+    """Which source's turn it is in each slot."""
+    turns: np.ndarray = np.searchsorted(edges, (slots + 0.5) * GOLDEN % 1.0, side="right")
+    return turns
+
+
+@cache
+def _block_counts(edges: tuple[float, ...], block: int) -> np.ndarray:
+    slots = np.arange(block * BLOCK, (block + 1) * BLOCK)
+    return np.bincount(_turns(edges, slots), minlength=len(edges) + 1)
 
 
 @lru_cache(maxsize=64)

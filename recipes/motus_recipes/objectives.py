@@ -247,9 +247,7 @@ class PolicyObjective:
         return np.load(path, mmap_mode="r")
 
 
-def augment(
-    pictures: Float[Tensor, "b 3 H W"], generator: Generator
-) -> Float[Tensor, "b 3 H W"]:
+def augment(pictures: Float[Tensor, "b 3 H W"], generator: Generator) -> Float[Tensor, "b 3 H W"]:
     """A little contrast and brightness per picture; places stay, since actions depend on them."""
     shape = (len(pictures), 1, 1, 1)
     contrast = 1 + 0.1 * torch.randn(shape, generator=generator).to(pictures)

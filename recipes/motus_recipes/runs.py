@@ -19,6 +19,8 @@ import torch
 
 from motus_embodiments import MismatchError, MissingError, UsageError
 from motus_recipes.library import Recipe
+from motus_recipes.sources import find_datasets, identity, target_card
+from motus_recipes.stages import Results, StageReport, StageRunner
 from motus_recipes.trainer import Progress
 
 

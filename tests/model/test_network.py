@@ -88,6 +88,22 @@ def test_a_prepared_context_serves_every_step(network, inputs):
     same(network(context, *arguments), network(context, *arguments), atol=0)
 
 
+def test_actions_alone_equal_the_whole_where_nothing_changed(network, inputs):
+    for masked in (True, False):
+        context, memory = prepare(network, inputs, masked=masked), []
+        whole = network(
+            context,
+            inputs.video,
+            inputs.video_time,
+            inputs.actions,
+            inputs.action_time,
+            memory=memory,
+        )
+        assert len(memory) == SMALLEST.video.layers
+        alone = network.act(context, memory, inputs.actions, inputs.action_time)
+        torch.testing.assert_close(alone, whole.action, atol=1e-6, rtol=0)
+
+
 def gradients(network: Motus, inputs) -> dict[str, Tensor | None]:
     network.zero_grad()
     out = velocity(network, inputs)
@@ -163,6 +179,14 @@ def test_any_action_width_and_chunk(inputs, action_dim, state_dim, steps):
         inputs, actions=torch.randn(2, steps, action_dim), state=torch.randn(2, state_dim)
     )
     assert velocity(network, given).action.shape == (2, steps, action_dim)
+
+
+def test_the_block_stack_compiles_without_a_graph_break(network, inputs):
+    context = prepare(network, inputs)
+    arguments = (context, inputs.video, inputs.video_time, inputs.actions, inputs.action_time)
+    whole = torch.compile(network, fullgraph=True, backend="eager")  # traced, not translated
+    with torch.no_grad():
+        same(whole(*arguments), network(*arguments))
 
 
 def test_bfloat16_stays_near(network, inputs):

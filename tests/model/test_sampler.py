@@ -93,6 +93,31 @@ def test_one_step_is_one_euler_step(network, inputs):
     torch.testing.assert_close(result.video[:, :, 1:], (video - velocity.video)[:, :, 1:])
 
 
+@pytest.mark.parametrize("mode", ["vla", "idm"])
+def test_the_video_runs_once(network, inputs, mode, monkeypatch):
+    calls = []
+    forward = network.forward
+    monkeypatch.setattr(network, "forward", lambda *a, **k: calls.append(1) or forward(*a, **k))
+    fast = run(network, inputs, MODES[mode], action_steps=5, video_once=True)
+    assert len(calls) == 1
+    slow = run(network, inputs, MODES[mode], action_steps=5)
+    assert torch.equal(fast.video, slow.video)
+    assert not torch.equal(fast.actions, slow.actions)  # the price
+    torch.testing.assert_close(fast.actions, slow.actions, atol=0.2, rtol=0)
+    one = {"video_steps": 1, "action_steps": 1}
+    exact = (run(network, inputs, MODES[mode], video_once=once, **one) for once in (True, False))
+    first, second = exact
+    assert torch.equal(first.actions, second.actions)
+
+
+@pytest.mark.parametrize("mode", ["vgm", "wm", "joint"])
+def test_asking_for_video_runs_it_every_time(network, inputs, mode):
+    once = run(network, inputs, MODES[mode], video_once=True)
+    every = run(network, inputs, MODES[mode])
+    assert torch.equal(once.video, every.video)
+    assert torch.equal(once.actions, every.actions)
+
+
 def test_video_alone_without_an_action_expert(inputs):
     from dataclasses import replace
 

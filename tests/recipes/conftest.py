@@ -1,6 +1,6 @@
 """A tiny planar dataset that a recipe can be run on in seconds."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,12 +61,10 @@ def write_squares(out: Path, *, episodes: int = 4, level: int = 6) -> Path:
 
 
 @pytest.fixture(scope="session")
+def write() -> Callable[..., Path]:
+    return write_squares
+
+
+@pytest.fixture(scope="session")
 def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_squares(tmp_path_factory.mktemp("data") / "squares")
-
-
-SMALL = tuple(
-    f"stages.{stage}.{key}={value}"
-    for stage in ("codec", "stage1", "stage2", "stage3")
-    for key, value in (("steps", 4), ("batch", 4))
-)

@@ -15,7 +15,12 @@ has_simulator = pytest.mark.skipif(
 @pytest.mark.parametrize(
     ("successes", "count", "low", "high"),
     # Newcombe 1998, table I (method 3), and the closed form for all and none
-    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (29, 29, 0.8830, 1.0)],
+    [
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (29, 29, 0.8830, 1.0),
+    ],
 )
 def test_wilson_agrees_with_published_intervals(successes, count, low, high):
     found = wilson(successes, count)

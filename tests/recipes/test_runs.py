@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,11 @@ from motus_embodiments import DataError, MismatchError, UsageError
 from motus_recipes import export, load_recipe, sample, train
 from motus_recipes.checkpoints import read_weights
 
-from .conftest import SMALL, write_squares
-
+SMALL = tuple(
+    f"stages.{stage}.{key}={value}"
+    for stage in ("codec", "stage1", "stage2", "stage3")
+    for key, value in (("steps", 4), ("batch", 4))
+)
 CODE = """
 import sys
 from pathlib import Path
@@ -69,7 +73,9 @@ def test_killed_at_any_moment_and_resumed_equals_never_killed(
         assert (run / file.relative_to(finished)).read_text() == file.read_text()
 
 
-def test_a_run_is_not_overwritten_or_mixed_up(finished: Path, squares: Path, tmp_path: Path):
+def test_a_run_is_not_overwritten_or_mixed_up(
+    finished: Path, squares: Path, tmp_path: Path, write: Callable[..., Path]
+):
     recipe = load_recipe("full", overrides=SMALL)
     with pytest.raises(UsageError) as error:
         train(recipe, run=finished, data={"target": squares})
@@ -78,12 +84,12 @@ def test_a_run_is_not_overwritten_or_mixed_up(finished: Path, squares: Path, tmp
     with pytest.raises(MismatchError) as mismatch:
         train(other, run=finished, data={"target": squares}, resume=True)
     assert "stages.1.steps was 4, is 5" in str(mismatch.value)
-    another = write_squares(tmp_path / "other", episodes=3)
+    another = write(tmp_path / "other", episodes=3)
     with pytest.raises(MismatchError):
         train(recipe, run=finished, data={"target": another}, resume=True)
 
 
-def test_datasets_are_found_and_checked(squares: Path, tmp_path, monkeypatch):
+def test_datasets_are_found_and_checked(squares: Path, tmp_path, monkeypatch, write):
     monkeypatch.chdir(tmp_path)
     recipe = load_recipe("full", overrides=SMALL)
     with pytest.raises(DataError) as error:
@@ -92,7 +98,7 @@ def test_datasets_are_found_and_checked(squares: Path, tmp_path, monkeypatch):
     with pytest.raises(UsageError) as unknown:
         train(recipe, run=tmp_path / "run", data={"targt": squares})
     assert unknown.value.hint == "did you mean 'target'?"
-    low = write_squares(tmp_path / "data" / "low", episodes=2, level=5)
+    low = write(tmp_path / "data" / "low", episodes=2, level=5)
     with pytest.raises(DataError) as level:
         train(recipe, run=tmp_path / "run", data={"target": low})
     assert "level 6" in str(level.value)
@@ -114,7 +120,8 @@ def test_the_exported_policy_takes_and_gives_native_values(finished: Path, tmp_p
     state = np.array([200.0, 300.0])  # pixels, the recordings' own unit
     actions = policy.act({"img": picture}, state, "push the block")
     assert actions.shape == (8, 2)
-    assert (actions >= 0).all() and (actions <= 512).all()
+    assert (actions >= 0).all()
+    assert (actions <= 512).all()
     again = Policy.load(bundle).act({"img": picture}, state, "push the block")
     np.testing.assert_array_equal(actions, again)
     with pytest.raises(DataError) as error:
