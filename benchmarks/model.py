@@ -244,6 +244,9 @@ def main() -> None:
         halved = Motus(size.network)
         halved.load_state_dict(ours.state_dict())
         networks["bf16"] = halved
+        if options.compile:
+            networks["both"] = torch.compile(halved)
+            networks["both"].prepare = halved.prepare
     count = sum(p.numel() for p in ours.parameters())
     print(f"{options.size}: {count / 1e6:.1f} M parameters, {options.steps} steps, 1 thread")
     print(f"{'':10} {'side':10} {'CPU s':>9} {'ratio':>7} {'max error':>10}")
@@ -259,7 +262,7 @@ def report(row: str, networks: dict[str, Motus], given: Inputs, steps: int, repe
         work = work_of(row, network, given, steps)
         if name == "plain":
             work = plainly(work)
-        if name == "bf16":
+        if name in ("bf16", "both"):
             work = in_bfloat16(work)
         sides[name] = work
     if row in ("vla", "idm"):

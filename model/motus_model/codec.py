@@ -168,27 +168,32 @@ class LatentActionCodec(nn.Module):
         self, flow: Float[np.ndarray, "n 2 h w"], batch: int = 256
     ) -> Float[np.ndarray, "n 14"]:
         """Mean latent actions of flow canvases, for labelling."""
-        device = self.motion_mean.device
-        rows = [
-            self.encode(torch.from_numpy(flow[at : at + batch]).float().to(device))[0].cpu()
-            for at in range(0, len(flow), batch)
-        ]
+        rows = []
+        for at in range(0, len(flow), batch):
+            part = torch.from_numpy(np.array(flow[at : at + batch], np.float32))
+            rows.append(self.encode(part.to(self.motion_mean.device))[0].cpu())
         return torch.cat(rows).numpy() if rows else np.zeros((0, LATENT_WIDTH), np.float32)
+
+    @torch.no_grad()
+    def round_weights(self) -> None:
+        """Round to what `save` stores (float16), so that the codec in use is the one on disk."""
+        for value in (*self.parameters(), *self.buffers()):
+            value.copy_(value.half())
 
     @property
     def hash(self) -> str:
         """Names the codec in contracts: the same weights, the same hash."""
-        return hashlib.sha256(save(self._contiguous())).hexdigest()[:16]
+        return hashlib.sha256(save(self._stored())).hexdigest()[:16]
 
     def save(self, folder: Path, about: dict[str, object]) -> None:
-        """Write `codec.safetensors` and `config.json`; `about` says how it was made."""
+        """Write `codec.safetensors` (float16) and `config.json`; `about` says how it was made."""
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "codec.safetensors").write_bytes(save(self._contiguous()))
+        (folder / "codec.safetensors").write_bytes(save(self._stored()))
         config = {"sizes": asdict(self.config), "hash": self.hash, "about": about}
         (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
-    def _contiguous(self) -> dict[str, Tensor]:
-        return {key: value.cpu().contiguous() for key, value in self.state_dict().items()}
+    def _stored(self) -> dict[str, Tensor]:
+        return {key: value.half().cpu().contiguous() for key, value in self.state_dict().items()}
 
 
 def load_codec(folder: Path) -> LatentActionCodec:
@@ -207,7 +212,8 @@ def load_codec(folder: Path) -> LatentActionCodec:
     )
     codec = LatentActionCodec(config)
     try:
-        codec.load_state_dict(load_file(folder / "codec.safetensors"), strict=True)
+        weights = load_file(folder / "codec.safetensors")
+        codec.load_state_dict({key: value.float() for key, value in weights.items()}, strict=True)
     except (RuntimeError, KeyError) as error:
         raise ValueError(f"{folder}/codec.safetensors does not fit its config: {error}") from error
     return codec.eval()

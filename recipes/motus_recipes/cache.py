@@ -60,7 +60,7 @@ class Cached:
     rate: float
     folder: Path
 
-    def split(self, share: float = 0.05) -> tuple[np.ndarray, np.ndarray]:
+    def split(self, share: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
         """Frames to train on, and the last episodes' frames, held out (one of two at least)."""
         starts = np.unique(self.first)
         held = max(1, round(share * len(starts))) if len(starts) > 1 else 0

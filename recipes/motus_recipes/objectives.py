@@ -30,7 +30,7 @@ SAMPLE = 2048  # frames that statistics are fitted on
 
 def images(canvas: np.ndarray, device: torch.device) -> Float[Tensor, "n 3 H W"]:
     """uint8 frames [n, H, W, 3] as float images in [0, 1]."""
-    return torch.from_numpy(canvas).to(device).permute(0, 3, 1, 2).float() / 255
+    return torch.from_numpy(np.array(canvas)).to(device).permute(0, 3, 1, 2).float() / 255
 
 
 def spread(count: int, size: int = SAMPLE) -> np.ndarray:

@@ -173,6 +173,7 @@ class StageRunner:
         if isinstance(objective, FramesObjective):
             objective.finish()
         if isinstance(objective, CodecObjective):
+            objective.module.round_weights()
             details["health"] = codec_health(objective.module, data)
             objective.module.save(
                 self.folder / "codec", {"recipe": self.recipe.spec.name, "data": sorted(data)}
