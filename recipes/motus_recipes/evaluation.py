@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, UInt8
 
 from motus_adapters import Observation, Policy, Simulator, open_simulator
-from motus_embodiments import MismatchError
+from motus_embodiments import MismatchError, MotusError
 from motus_recipes.films import write_film
 
 FIRST_SEED = 1_000_000  # far from the seeds that recordings use
@@ -230,25 +230,32 @@ def _episodes(
             pool.shutdown(cancel_futures=True)
 
 
-_running: tuple[Simulator, Driver] | None = None  # one per worker process
+# One per worker process; an error waits there for the first episode, since what an initializer
+# raises would only break the pool.
+_running: tuple[Simulator, Driver] | MotusError | None = None
 
 
 def _start_worker(policy: str, env: str, device: str, threads: int | None) -> None:
     global _running
     if threads:
         torch.set_num_threads(threads)
-    simulator = open_simulator(env)
-    _running = (simulator, make_driver(policy, simulator, device))
+    try:
+        simulator = open_simulator(env)
+        _running = (simulator, make_driver(policy, simulator, device))
+    except MotusError as error:
+        _running = error
 
 
 def _stop_worker() -> None:
     global _running
-    if _running:
+    if isinstance(_running, tuple):
         _running[0].close()
     _running = None
 
 
 def _work(seed: int, film: Path | None) -> tuple[Episode, int]:
+    if isinstance(_running, MotusError):
+        raise _running
     assert _running is not None
     simulator, driver = _running
     before = driver.policy.clipped if isinstance(driver, PolicyDriver) else 0

@@ -25,7 +25,9 @@ class SampleReport:
     Attributes:
         video_psnr: Of the predicted future frames, dB; None when the mode solves no video.
         still_psnr: Of simply repeating the condition frame: what a prediction has to beat.
-        action_mae: Mean absolute error of the canonical actions; None likewise.
+        action_mae: Mean absolute error of the actions as the network learns them (relative to the
+            condition frame where the card says so; a rotation vector near half a turn may flip
+            its sign and mean the same); None likewise.
         action_mae_by_channel: The same per channel.
     """
 
@@ -91,8 +93,10 @@ def sample(
         still = np.broadcast_to(windows.pictures[:, None], windows.future.shape)
         report["still_psnr"] = psnr(still, windows.future)
     if chosen.action is Role.SOLVE:
-        draw_actions(plot, windows.actions, actions, names, policy.config.window.action_rate)
-        error = np.abs(actions - windows.actions)
+        relative = policy.space.adapter.relative
+        truth, guess = (relative(a, windows.state) for a in (windows.actions, actions))
+        draw_actions(plot, truth, guess, names, policy.config.window.action_rate)
+        error = np.abs(guess - truth)
         report["action_mae"] = float(error.mean())
         report["action_mae_by_channel"] = {
             name: float(value) for name, value in zip(names, error.mean((0, 1)), strict=True)

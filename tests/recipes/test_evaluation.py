@@ -4,7 +4,7 @@ import importlib.util
 
 import pytest
 
-from motus_embodiments import UsageError
+from motus_embodiments import DataError, UsageError
 from motus_recipes import evaluate, wilson
 
 has_simulator = pytest.mark.skipif(
@@ -41,3 +41,11 @@ def test_an_unknown_simulator_is_named():
     with pytest.raises(UsageError) as error:
         evaluate("expert", "gym-hil:PandaPickCub", episodes=1)
     assert "PandaPickCube" in (error.value.hint or "")
+
+
+@has_simulator
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_folder_that_is_no_policy_is_named(tmp_path, workers):
+    with pytest.raises(DataError) as error:
+        evaluate(tmp_path, "gym-hil:PandaPickCube", episodes=2, workers=workers)
+    assert str(tmp_path) in str(error.value)
