@@ -15,6 +15,7 @@ from motus_adapters import DisFlow, UnifiedDataset, flow_canvas
 if TYPE_CHECKING:
     from motus_recipes.showcase import DemoReport
 
+HEAD_ROWS = 48  # of the flow canvas
 FRAMES = (0, 6, 12)  # of the episode whose canvas and flow are shown
 
 
@@ -60,10 +61,17 @@ def write_page(folder: Path, report: "DemoReport", dataset: Path, run: Path) -> 
 
 
 def flow_picture(flow: Float[np.ndarray, "2 h w"]) -> UInt8[np.ndarray, "h w 3"]:
-    """Flow as colours: hue is direction, value is speed up to the 99th percentile."""
+    """A flow canvas as colours: hue is direction, value is speed.
+
+    Head and wrists each reach full value at their own 99th percentile; a wrist camera sees
+    everything move ten times as fast.
+    """
     speed = np.linalg.norm(flow, axis=0)
     hue = (np.degrees(np.arctan2(flow[1], flow[0])) % 360) / 2  # OpenCV counts hue to 180
-    value = np.clip(speed / max(np.percentile(speed, 99), 1e-6), 0, 1) * 255
+    value = np.empty_like(speed)
+    for band in (slice(0, HEAD_ROWS), slice(HEAD_ROWS, None)):
+        full = max(float(np.percentile(speed[band], 99)), 1e-6)
+        value[band] = np.clip(speed[band] / full, 0, 1) * 255
     hsv = np.stack([hue, np.full_like(hue, 255), value], axis=-1).astype(np.uint8)
     picture: UInt8[np.ndarray, "h w 3"] = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
     return picture

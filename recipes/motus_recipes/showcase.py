@@ -25,14 +25,14 @@ Progress = Callable[[int, int, str], None]
 
 # How long each part takes on two cores, in seconds: only the progress bar depends on it.
 PARTS = {
-    "record the expert": 100,
-    "anchoring data": 50,
-    "convert": 60,
-    "train": 620,
-    "export": 5,
-    "evaluate": 70,
-    "evaluate untrained": 80,
-    "look inside": 30,
+    "record the expert": 95,
+    "anchoring data": 25,
+    "convert": 20,
+    "train": 500,
+    "export": 1,
+    "evaluate": 30,
+    "evaluate untrained": 55,
+    "look inside": 5,
 }
 
 
