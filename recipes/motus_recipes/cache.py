@@ -170,4 +170,9 @@ def _chunks(
 
 
 def _new(folder: Path, name: str, shape: tuple[int, ...], kind: type) -> np.memmap:
-    return np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=kind, shape=shape)
+    path = folder / f"{name}.npy"
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=kind, shape=shape)
+    with path.open("r+b") as file:
+        # A mapped file has holes; filling one on a full disk would kill the process (SIGBUS).
+        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array

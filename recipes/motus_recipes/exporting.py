@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from motus_adapters import ActionSpace, BundleConfig, UnifiedDataset, write_bundle
+from motus_adapters import ActionSpace, BundleConfig, Header, write_bundle
 from motus_embodiments import DataError, MismatchError, UsageError, load_card
 from motus_model import MotusModel, Window
 from motus_recipes.checkpoints import read_weights
@@ -62,8 +62,7 @@ def export(
     stage = _policy_stage(run)
     state = json.loads((stage / "result" / "state.json").read_text())
     sources = json.loads((run / "data.json").read_text())
-    dataset = _dataset(sources["recipe"], sources["data"], stage)
-    meta = UnifiedDataset(Path(dataset["path"])).meta
+    meta = Header.from_dict(state["robot"], stage / "result" / "state.json")
     if meta.card.name != card.name:
         raise MismatchError(
             f"{run} was trained for '{meta.card.name}', not for '{target}'",
@@ -79,7 +78,7 @@ def export(
         mode=mode,
         steps=steps,
         execute=execute,
-        instruction=UnifiedDataset(Path(dataset["path"])).episodes[0].task,
+        instruction=state["instruction"],
     )
     weights = read_weights(stage / "result" / "weights.safetensors")
     if untrained:
@@ -150,13 +149,6 @@ def _policy_stage(run: Path) -> Path:
         hint="motus train --recipe full has one",
         where=str(run),
     )
-
-
-def _dataset(recipe: Mapping[str, Any], data: Mapping[str, Any], stage: Path) -> dict[str, Any]:
-    """The dataset of the policy stage."""
-    number = int(stage.name.split("-", 1)[0])
-    sources = recipe["stages"][number - 1]["sources"]
-    return next(dict(data[name]) for name in sources if name in data)
 
 
 def _model_card(

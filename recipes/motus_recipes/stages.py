@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from motus_adapters import UnifiedDataset
 from motus_embodiments import DataError, MissingError
 from motus_model import CodecConfig, LatentActionCodec
 from motus_recipes.cache import Cached, open_cached
@@ -109,6 +110,9 @@ class StageRunner:
         state: dict[str, Any] = {"report": asdict(report)}
         if isinstance(objective, PolicyObjective):
             state["statistics"] = {k: n.to_dict() for k, n in objective.normalizers.items()}
+            dataset = UnifiedDataset(next(iter(self.paths.values())))
+            state["robot"] = dataset.meta.to_dict()
+            state["instruction"] = dataset.episodes[0].task
         write_folder(result, {"weights": self.weights}, state)
         shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
         return report
