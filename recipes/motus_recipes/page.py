@@ -64,7 +64,7 @@ def flow_picture(flow: Float[np.ndarray, "2 h w"]) -> UInt8[np.ndarray, "h w 3"]
     """A flow canvas as colours: hue is direction, value is speed.
 
     Head and wrists each reach full value at their own 99th percentile; a wrist camera sees
-    everything move ten times as fast.
+    everything move faster.
     """
     speed = np.linalg.norm(flow, axis=0)
     hue = (np.degrees(np.arctan2(flow[1], flow[0])) % 360) / 2  # OpenCV counts hue to 180
