@@ -2,30 +2,35 @@
 
 The plain path recomputes what the official code recomputes (`models/motus.py`, its redundant
 work): text embedding, text keys and values of all layers and the understanding adapter in every
-denoising step, time embeddings for every token, rotary positions in complex128, and the video
-head in modes that don't ask for video. Same weights, same inputs, one process, one thread,
-processor time, the two sides in turn; the fastest of the repeats counts. The side `once` runs
-the video tokens in the first step alone (`SamplerConfig.video_once`): its error is that of random
-weights, not of a trained policy.
+denoising step, all rows of text padding, time embeddings for every token, rotary positions in
+complex128, and the video head in modes that don't ask for video. Same weights, same inputs, one
+process, one thread, processor time, the two sides in turn; the fastest of the repeats counts. The
+side `once` runs the video tokens in the first step alone (`SamplerConfig.video_once`): its error
+here is that of random weights. What it and the solvers cost a trained policy, `--bundle` measures
+on the recorded episodes that were held out from its training.
 
     python benchmarks/model.py            # the middle size: 106 M parameters, some minutes
     python benchmarks/model.py --size tiny --repeats 5
     python benchmarks/model.py --compile --bf16
+    python benchmarks/model.py --bundle policies/franka --data data/pick
 
 The vision-language model is left out on both sides; the official code runs it once per step and
 once more, ours once.
 """
 
 import argparse
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from motus_model import MODES, Motus, MotusConfig, SamplerConfig, video_expert
+from motus_model import MODES, SIZES, SOLVERS, Motus, MotusConfig, SamplerConfig, video_expert
 from motus_model.action_expert import ActionConfig
 from motus_model.flow_matching import target_velocity
 from motus_model.network import Context, Velocity
@@ -33,6 +38,10 @@ from motus_model.official import official_loss
 from motus_model.sampler import Given, sample
 from motus_model.understanding_expert import UnderstandingConfig
 from motus_model.video_expert import VideoConfig
+
+if TYPE_CHECKING:
+    from motus_adapters import Policy
+    from motus_recipes.sampling import Windows
 
 
 @dataclass(frozen=True)
@@ -42,10 +51,11 @@ class Size:
     network: MotusConfig
     latents: tuple[int, int, int]
     features: int
+    words: int  # rows of text that are not padding
 
 
 def mid() -> Size:
-    """360 video, 21 action and 140 understanding tokens, 512 text tokens."""
+    """360 video, 21 action and 140 understanding tokens; a text of 64 rows, filled up to 512."""
     video = VideoConfig(
         width=768,
         hidden=3584,
@@ -58,27 +68,16 @@ def mid() -> Size:
     )
     action = ActionConfig(width=256, hidden=1024, action_dim=14, steps=16, state_dim=14)
     understanding = UnderstandingConfig(width=128, hidden=512, feature_width=2048)
-    return Size(MotusConfig(video, action, understanding), (3, 24, 20), 140)
+    network = MotusConfig(video, action, understanding, attend_text_padding=True)
+    return Size(network, (3, 24, 20), 140, 64)
 
 
 def tiny() -> Size:
-    """The size of the golden numbers: 18 video, 21 action and 11 understanding tokens."""
-    video = VideoConfig(
-        width=96,
-        hidden=256,
-        layers=3,
-        heads=4,
-        channels=48,
-        patch=(1, 2, 2),
-        text_width=40,
-        text_tokens=16,
-    )
-    action = ActionConfig(width=64, hidden=256, action_dim=14, steps=16, state_dim=14)
-    understanding = UnderstandingConfig(width=48, hidden=192, feature_width=56)
-    return Size(MotusConfig(video, action, understanding), (3, 4, 6), 11)
+    """The size of the demo: 72 video, 13 action and 69 understanding tokens."""
+    return Size(replace(SIZES["tiny"].network, attend_text_padding=True), (3, 18, 12), 69, 4)
 
 
-SIZES = {"mid": mid, "tiny": tiny}
+NETWORKS = {"mid": mid, "tiny": tiny}
 
 
 @dataclass(frozen=True)
@@ -86,6 +85,7 @@ class Inputs:
     """One sample."""
 
     text: Tensor
+    text_mask: Tensor
     features: Tensor
     state: Tensor
     video: Tensor
@@ -95,7 +95,9 @@ class Inputs:
 
     def prepare(self, network: Motus) -> Context:
         """The conditions, encoded by the network."""
-        return network.prepare(self.text, features=self.features, state=self.state)
+        return network.prepare(
+            self.text, text_mask=self.text_mask, features=self.features, state=self.state
+        )
 
     @property
     def condition(self) -> Tensor:
@@ -110,10 +112,13 @@ def make_inputs(size: Size) -> Inputs:
     def normal(*shape: int) -> Tensor:
         return torch.randn(1, *shape, generator=generator)
 
+    mask = torch.arange(network.video.text_tokens)[None] < size.words
+    text = normal(network.video.text_tokens, network.video.text_width)
     video = (network.video.channels, *size.latents)
     actions = (network.action.steps, network.action.action_dim)
     return Inputs(
-        text=normal(network.video.text_tokens, network.video.text_width),
+        text=text * mask[..., None],
+        text_mask=mask,
         features=normal(size.features, network.understanding.feature_width),
         state=normal(network.action.state_dim),
         video=normal(*video),
@@ -133,8 +138,8 @@ def rotate_in_complex(x: Tensor, table: Tensor) -> Tensor:
 class Plain(Motus):
     """The same network without its savings; `prepare` only remembers what was given."""
 
-    def prepare(self, text: Tensor, **given: Tensor) -> Context:
-        """Remember the conditions, to encode them again in every call."""
+    def prepare(self, text: Tensor, *, text_mask: Tensor, **given: Tensor) -> Context:
+        """Remember the conditions, to encode them again in every call, padding and all."""
         self.given = (text, given)
         return super().prepare(text, **given)
 
@@ -145,7 +150,7 @@ class Plain(Motus):
         return super().forward(super().prepare(text, **given), *arguments)
 
     def _times(self, times: Tensor, grid: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
-        return self.video(times[:, None].expand(-1, grid[0] * grid[1] * grid[2]))
+        return self.video.embed_time(times[:, None].expand(-1, grid[0] * grid[1] * grid[2]))
 
 
 @contextmanager
@@ -218,21 +223,24 @@ def plainly(work: Callable[[], Tensor]) -> Callable[[], Tensor]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--size", choices=SIZES, default="mid")
+    parser.add_argument("--size", choices=NETWORKS, default="mid")
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--compile", action="store_true", help="also ours under torch.compile")
     parser.add_argument("--bf16", action="store_true", help="also ours in bfloat16")
     parser.add_argument("--only", help="one row: train or a mode")
+    parser.add_argument("--bundle", type=Path, help="a trained policy; nothing else is measured")
+    parser.add_argument("--data", type=Path, help="dataset of the robot of --bundle")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    size = SIZES[options.size]()
+    if options.bundle:
+        trained(options.bundle, options.data)
+        return
+    size = NETWORKS[options.size]()
     torch.manual_seed(0)
     ours, plain = Motus(size.network), Plain(size.network)
     with torch.no_grad():
-        for (
-            parameter
-        ) in ours.parameters():  # heads and times start at zero, which would hide errors
+        for parameter in ours.parameters():  # heads begin at zero, which would hide errors
             parameter.add_(torch.randn_like(parameter) * 0.02)
     plain.load_state_dict(ours.state_dict())
     given = make_inputs(size)
@@ -289,6 +297,68 @@ def in_bfloat16(work: Callable[[], Tensor]) -> Callable[[], Tensor]:
             return work()
 
     return run
+
+
+EPISODES = 12  # of those held out
+EXACT = 100  # Euler steps that stand for the exact solution
+
+
+def trained(bundle: Path, data: Path) -> None:
+    """What fewer steps, another solver and `video_once` cost a trained policy.
+
+    `off exact` is the root mean square distance from what 100 Euler steps make of the same noise,
+    `off record` the mean distance from what was recorded; both in the network's units, where an
+    action has unit spread.
+    """
+    from motus_adapters import Policy, UnifiedDataset
+    from motus_recipes.sampling import cut
+
+    policy, dataset = Policy.load(bundle), UnifiedDataset(data)
+    episodes = [cut(policy, dataset, len(dataset.episodes) - 1 - at) for at in range(EPISODES)]
+    count = sum(len(windows.state) for windows in episodes)
+    print(f"{bundle}: {count} windows of {EPISODES} held-out episodes, 1 thread")
+    print(f"{'':5} {'solver':6} {'steps':>5} {'video':6} {'CPU ms':>7} {'off exact':>9} off record")
+    for mode in ("vla", "idm"):
+        solve_all(policy, episodes[:1], mode, SamplerConfig(2, 2, solver="unipc"))  # warm up
+        exact, truth, _ = solve_all(policy, episodes, mode, SamplerConfig(EXACT, EXACT))
+        for once, solver, steps in itertools.product((False, True), SOLVERS, (2, 5, 10)):
+            config = SamplerConfig(steps, steps, solver=solver, video_once=once)
+            found, _, seconds = solve_all(policy, episodes, mode, config)
+            off_exact = float((found - exact).square().mean().sqrt())
+            off_record = float((found - truth).abs().mean())
+            print(
+                f"{mode:5} {solver:6} {steps:5} {'once' if once else 'always':6} "
+                f"{1000 * seconds / count:7.1f} {off_exact:9.4f} {off_record:10.4f}",
+                flush=True,
+            )
+
+
+def solve_all(
+    policy: "Policy", episodes: "list[Windows]", mode: str, config: SamplerConfig
+) -> tuple[Tensor, Tensor, float]:
+    """Actions of all windows, one call each as on a robot; the recorded ones; processor seconds."""
+    space, found, truth = policy.space, [], []
+    start = time.process_time()
+    for windows in episodes:
+        pictures, future = (
+            torch.from_numpy(part).float() / 255 for part in (windows.pictures, windows.future)
+        )
+        state = torch.from_numpy(space.encode_state(windows.state))
+        relative = space.adapter.relative(windows.actions, windows.state)
+        truth.append(torch.from_numpy(space.action.normalize(relative)))
+        for row in range(len(state)):
+            one = slice(row, row + 1)
+            solved = policy.model.sample(
+                MODES[mode],
+                pictures[one].permute(0, 3, 1, 2),
+                [windows.task],
+                state[one],
+                video=future[one].permute(0, 4, 1, 2, 3),
+                config=config,
+                generator=torch.Generator().manual_seed(row),
+            )
+            found.append(solved.actions)
+    return torch.cat(found), torch.cat(truth), time.process_time() - start
 
 
 if __name__ == "__main__":

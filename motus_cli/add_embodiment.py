@@ -1,15 +1,16 @@
 """`motus add-embodiment`: describe a robot once, and render what moving it looks like."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from typer import Argument, Option
+from typer import Argument, Option, prompt
 
 from motus_cli.console import Console, Outcome
-from motus_cli.options import DryRun, Force, Resume, Seed, Workers
+from motus_cli.options import Backend, DryRun, Force, Resume, Seed, Workers
 from motus_embodiments import UsageError
 
-PANEL = "What a model cannot say"
+PANEL = "What a model or a dataset cannot say"
 EndEffector = Annotated[
     list[str] | None,
     Option(
@@ -43,6 +44,24 @@ Action = Annotated[
     Literal["joint_position", "ee_pose", "ee_position"] | None,
     Option("--action", rich_help_panel=PANEL, help="What the recorded actions are"),
 ]
+Unit = Annotated[
+    Literal["rad", "deg"] | None,
+    Option("--unit", rich_help_panel=PANEL, help="Unit of recorded angles; rad with a model"),
+]
+Arm = Annotated[
+    list[str] | None,
+    Option("--arm", rich_help_panel=PANEL, help="SIDE=FIRST:LAST, channels of a dataset's arm"),
+]
+Home = Annotated[
+    str | None, Option("--home", rich_help_panel=PANEL, help="Keyframe of the model that is home")
+]
+FromDataset = Annotated[
+    Path | None,
+    Option("--from-dataset", help="LeRobot dataset of the robot, where it has no model"),
+]
+WriteDraft = Annotated[
+    bool, Option("--draft", help="Write what is known, with marks for what is to be filled in")
+]
 AnchorOut = Annotated[
     Path | None, Option("--anchor-out", help="Folder for them; data/NAME-anchor if left out")
 ]
@@ -51,19 +70,28 @@ AnchorOut = Annotated[
 def add_embodiment(
     console: Console,
     name: Annotated[str, Argument(help="Name of the robot; a known one needs no model file")],
-    model: Annotated[Path | None, Option("--model", help="MJCF or URDF file of the robot")] = None,
+    model: Annotated[
+        Path | None,
+        Option("--model", help="MJCF or URDF file of the robot, or PACKAGE:PATH inside a package"),
+    ] = None,
+    from_dataset: FromDataset = None,
     end_effector: EndEffector = None,
     side: Side = None,
+    arm: Arm = None,
     gripper: Gripper = None,
     gripper_values: GripperValues = None,
     gripper_open: GripperOpen = None,
     cameras: Cameras = None,
     rate: Rate = None,
     action: Action = None,
+    unit: Unit = None,
+    home: Home = None,
+    draft: WriteDraft = False,
     anchor: Annotated[
         int, Option("--anchor", min=0, help="Episodes of anchoring data to render; 0 for none")
     ] = 20,
     anchor_out: AnchorOut = None,
+    backend: Backend = "auto",
     workers: Workers = 0,
     seed: Seed = 0,
     resume: Resume = False,
@@ -73,6 +101,7 @@ def add_embodiment(
     """Describe a robot once: its card and its anchoring data.
 
     Joints, units, limits, gripper and cameras are read from the robot's model.
+    What no model can say is asked on a terminal, and is an option everywhere.
     Then random collision-free motion is rendered, as `motus anchor` does.
 
     Example: motus add-embodiment franka
@@ -80,17 +109,29 @@ def add_embodiment(
     facts = {
         "end_effector": _pairs("--end-effector", end_effector, may_be_single=True),
         "side": side,
-        "gripper": None if gripper is None else tuple(gripper),
+        "arm": _pairs("--arm", arm),
+        "gripper": None if gripper is None else tuple(name for name in gripper if name),
         "gripper_values": gripper_values,
         "gripper_open": gripper_open,
-        "cameras": _pairs("--cameras", cameras),
+        "cameras": None
+        if cameras is None
+        else _pairs("--cameras", [c for c in cameras if c]) or {},
         "rate": rate,
         "action": action,
+        "unit": unit,
+        "home": home,
     }
     given = {key: value for key, value in facts.items() if value is not None}
-    card, path = _card(name, model, given, resume, force=force, dry_run=dry_run)
+    source = {"model": model, "dataset": from_dataset}
+    own = Path("embodiments") / f"{name}.yaml"
+    is_new = (model or from_dataset) and not (resume and own.exists())
+    if is_new and (draft or _can_ask(console)):
+        unknown = _ask(console, name, source, given)
+        if unknown and draft:
+            return _write_draft(name, source, given, force=force, dry_run=dry_run)
+    card, path = _card(name, source, given, resume, force=force, dry_run=dry_run)
     report = {"path": path, "written": not dry_run, "card": card, "anchoring": None}
-    if anchor and card.model:
+    if anchor and _can_be_seen(console, card):
         from motus_adapters import anchor as make_anchoring_data
 
         with console.progress("anchor") as on_progress:
@@ -102,15 +143,101 @@ def add_embodiment(
                 workers=workers,
                 resume=resume,
                 force=force,
+                backend=backend,
                 dry_run=dry_run,
                 on_progress=on_progress,
+                on_note=console.note,
             )
     following = f"motus convert recordings/ data/NAME --embodiment {name}"
     return Outcome(report, show=("path", "written", "anchoring"), next=following)
 
 
+def _can_be_seen(console: Console, card: Any) -> bool:
+    """Whether anchoring data can be rendered; says why not."""
+    if card.model is None:
+        return False
+    if any(camera.model_camera or camera.mount for camera in card.cameras):
+        return True
+    console.note(
+        f"no anchoring data: no camera of '{card.name}' can be rendered. Give one a mount in its "
+        f"card, then run `motus anchor {card.name}`"
+    )
+    return False
+
+
+def _can_ask(console: Console) -> bool:
+    return not console.json and sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def _ask(
+    console: Console, name: str, source: dict[str, Path | None], given: dict[str, Any]
+) -> bool:
+    """Ask on a terminal for what is missing, into `given`; whether something stays unknown."""
+    from motus_embodiments import draft_embodiment
+
+    missing = draft_embodiment(name, **source, **given).missing
+    if not _can_ask(console):
+        return bool(missing)
+    skipped: set[str] = set()
+    while asked := [option for option in missing if option not in skipped]:
+        option = asked[0]
+        told = f"--{option.replace('_', '-')}: {missing[option]}\n(Enter leaves it open)"
+        answer = prompt(told, default="", show_default=False, err=True).strip()
+        if not answer:
+            skipped.add(option)
+            continue
+        try:
+            tried = given | {option: _answer(option, answer)}
+            missing = draft_embodiment(name, **source, **tried).missing
+            given[option] = tried[option]
+        except (UsageError, ValueError) as error:
+            console.note(f"{error}; {getattr(error, 'hint', None) or 'try again'}")
+    return bool(missing)
+
+
+def _answer(option: str, text: str) -> Any:
+    """An answer as its option would give it."""
+    words = text.replace(",", " ").split()
+    match option:
+        case "end_effector":
+            return _pairs("--end-effector", words, may_be_single=True)
+        case "cameras" | "arm":
+            return _pairs(f"--{option}", words)
+        case "gripper":
+            return tuple(words)
+        case "gripper_values":
+            closed, opened = (float(word) for word in words)
+            return closed, opened
+        case "rate":
+            return float(text)
+        case _ if text in (choices := _CHOICES[option]):
+            return text
+    raise UsageError(f"'{text}' is none of {', '.join(choices)}")
+
+
+_CHOICES = {
+    "side": ("left", "right"),
+    "gripper_open": ("high", "low"),
+    "action": ("joint_position", "ee_pose", "ee_position"),
+    "unit": ("rad", "deg"),
+}
+
+
+def _write_draft(
+    name: str, source: dict[str, Path | None], given: dict[str, Any], *, force: bool, dry_run: bool
+) -> Outcome:
+    from motus_embodiments import draft_embodiment, write_draft
+
+    draft = draft_embodiment(name, **source, **given)
+    path = Path("embodiments") / f"{name}.yaml"
+    if not dry_run:
+        path = write_draft(draft, name, force=force)
+    report = {"path": path, "written": not dry_run, "unknown": dict(draft.missing)}
+    return Outcome(report, next=f"fill in what is marked '?', then motus embodiments check {name}")
+
+
 def _card(
-    name: str, model: Path | None, given: dict[str, Any], resume: bool, **writing: Any
+    name: str, source: dict[str, Path | None], given: dict[str, Any], resume: bool, **writing: Any
 ) -> tuple[Any, Path]:
     """The card, written; a resumed command keeps the one that is there already."""
     from motus_embodiments import add_embodiment as add
@@ -119,7 +246,12 @@ def _card(
     own = Path("embodiments") / f"{name}.yaml"
     if resume and own.exists():
         return load_card(own), own
-    return add(name, model=model, **writing, **given)
+    return add(name, model=source["model"], dataset=source["dataset"], **writing, **given)
+
+
+def _cameras(given: list[str] | None) -> Any:
+    """Roles by name; `--cameras ""` says that there is none."""
+    return None if given is None else _pairs("--cameras", [pair for pair in given if pair]) or {}
 
 
 def _pairs(

@@ -6,16 +6,29 @@ from typing import Annotated
 from typer import Argument, Option
 
 from motus_cli.console import Console, Outcome
-from motus_cli.options import DryRun, EmbodimentName, Force, ImageSize, Resume, Seed, Workers
+from motus_cli.options import (
+    Backend,
+    DryRun,
+    EmbodimentName,
+    Force,
+    ImageSize,
+    Resume,
+    Seed,
+    Workers,
+)
 
 
 def anchor(
     console: Console,
     embodiment: EmbodimentName,
-    out: Annotated[Path, Argument(help="Folder of the new dataset")],
+    out: Annotated[
+        Path | None, Argument(help="Folder of the new dataset; data/EMBODIMENT-anchor if left out")
+    ] = None,
     episodes: Annotated[int, Option("--episodes", min=1, help="Trajectories to draw")] = 20,
     frames: Annotated[int, Option("--frames", min=2, help="Frames of each trajectory")] = 60,
+    rate: Annotated[float, Option("--rate", help="Frames and actions a second")] = 30.0,
     image_size: ImageSize = 128,
+    backend: Backend = "auto",
     workers: Workers = 0,
     seed: Seed = 0,
     resume: Resume = False,
@@ -31,15 +44,18 @@ def anchor(
     with console.progress("anchor") as on_progress:
         report = make_anchoring_data(
             embodiment,
-            out,
+            out or Path("data") / f"{Path(embodiment).stem}-anchor",
             episodes=episodes,
             frames=frames,
+            rate=rate,
             seed=seed,
             size=image_size,
             workers=workers,
+            backend=backend,
             resume=resume,
             force=force,
             dry_run=dry_run,
             on_progress=on_progress,
+            on_note=console.note,
         )
     return Outcome(report, next="motus convert recordings/ data/NAME")

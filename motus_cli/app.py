@@ -26,8 +26,10 @@ from motus_cli.export import export
 from motus_cli.import_ import import_
 from motus_cli.inspection import inspect
 from motus_cli.label import label
+from motus_cli.plan import plan
 from motus_cli.record import record
 from motus_cli.sample import sample
+from motus_cli.serve import serve
 from motus_cli.train import train
 from motus_embodiments import MotusError, UsageError, nearest
 
@@ -49,11 +51,13 @@ COMMANDS: dict[str, dict[str, Callable[..., Outcome]]] = {
         "inspect": inspect,
     },
     "Policies": {
+        "plan": plan,
         "train": train,
         "sample": sample,
         "import": import_,
         "export": export,
         "eval": evaluate,
+        "serve": serve,
     },
     "Getting around": {
         "demo": demo,

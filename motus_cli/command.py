@@ -42,7 +42,8 @@ def command(function: Callable[..., Outcome]) -> Callable[..., int]:
     own = list(inspect.signature(function).parameters.values())[1:]
 
     def framed(*, json: bool, quiet: bool, verbose: bool, debug: bool, **arguments: Any) -> int:
-        console = Console(json=json, quiet=quiet, verbose=verbose, debug=debug)
+        others = os.environ.get("RANK", "0") != "0"  # of a job of many processes, one speaks
+        console = Console(json=json, quiet=quiet or others, verbose=verbose, debug=debug)
         console.set_up_logging()
         try:
             outcome = function(console, **arguments)
@@ -52,7 +53,7 @@ def command(function: Callable[..., Outcome]) -> Callable[..., int]:
             raise _stopped("resume" in arguments) from error
         except Exception as error:
             raise explained(error, place=arguments.get("out") or arguments.get("run")) from error
-        return _print(console, outcome)
+        return 0 if others else _print(console, outcome)
 
     parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own] + list(COMMON)
     framed.__name__ = function.__name__

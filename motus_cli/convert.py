@@ -1,17 +1,14 @@
-"""`motus convert`: recordings of any known format in, one unified dataset out."""
+"""`motus convert`: recordings of any known format to one unified dataset, and out of it again."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from typer import Argument, Option
 
 from motus_cli.console import Console, Outcome
-from motus_cli.options import DryRun, Embodiment, Force, Format, Resume, Workers
+from motus_cli.options import DryRun, Embodiment, Engine, Force, Format, Mapping, Resume, Workers
 from motus_embodiments import UsageError
 
-Mapping = Annotated[
-    Path | None, Option("--map", help="YAML that says which key holds what, for unusual files")
-]
 Codec = Annotated[
     str, Option("--codec", help="Codec for latent actions: shipped, a folder, or none")
 ]
@@ -24,6 +21,12 @@ Rate = Annotated[float | None, Option("--rate", help="Frames a second, where not
 Allow = Annotated[
     list[str] | None,
     Option("--allow", help="Let through: limits, pairs or motion; may be repeated"),
+]
+To = Annotated[
+    Literal["lerobot-v2.1", "robomimic", "replay-buffer"] | None,
+    Option(
+        "--to", help="Write a dataset in another tool's layout, with the robot's native numbers"
+    ),
 ]
 SkipBad = Annotated[bool, Option("--skip-bad", help="Leave bad recordings out and list them")]
 
@@ -42,7 +45,9 @@ def convert(
     rate: Rate = None,
     allow: Allow = None,
     skip_bad: SkipBad = False,
+    to: To = None,
     workers: Workers = 0,
+    engine: Engine = "local",
     resume: Resume = False,
     force: Force = False,
     dry_run: DryRun = False,
@@ -51,8 +56,22 @@ def convert(
 
     Actions and states become canonical; motion, canvas and latent actions are added.
 
+    With --to it goes the other way, from such a dataset to another tool's layout.
+
     Example: motus convert recordings/ data/pick --embodiment franka
     """
+    if to is not None:
+        meant_for_recordings = {
+            "--embodiment": embodiment,
+            "--format": source_format != "auto",
+            "--map": mapping,
+            "--codec": codec != "shipped",
+            "--task": task,
+            "--rate": rate,
+            "--allow": allow,
+            "--skip-bad": skip_bad,
+        }
+        return _convert_out(console, source, out, to, force, dry_run, meant_for_recordings)
     from motus_adapters import convert as convert_recordings
 
     with console.progress("convert") as on_progress:
@@ -68,6 +87,7 @@ def convert(
             task=task,
             rate=rate,
             workers=workers,
+            engine=engine,
             resume=resume,
             force=force,
             dry_run=dry_run,
@@ -76,6 +96,30 @@ def convert(
             on_progress=on_progress,
         )
     return Outcome(report, next=None if dry_run else "motus train --recipe full")
+
+
+def _convert_out(
+    console: Console,
+    dataset: Path,
+    out: Path,
+    layout: str,
+    force: bool,
+    dry_run: bool,
+    meant_for_recordings: dict[str, Any],
+) -> Outcome:
+    given = next((name for name, value in meant_for_recordings.items() if value), None)
+    if given is not None:
+        raise UsageError(
+            f"{given} is about recordings; with --to the source is a finished dataset",
+            hint=f"leave {given} out",
+        )
+    from motus_adapters import convert_out
+
+    with console.progress("convert") as on_progress:
+        report = convert_out(
+            dataset, out, layout, force=force, dry_run=dry_run, on_progress=on_progress
+        )
+    return Outcome(report, next=None if dry_run else f"motus inspect {out}")
 
 
 def only_own_embodiment() -> str:

@@ -18,6 +18,10 @@ OPTIONAL_PACKAGES = {
     "ptlflow": "flow",
     "ray": "ray",
     "onnxruntime": "onnx",
+    "websockets": "serve",
+    "msgpack": "serve",
+    "prometheus-client": "serve",
+    "grpcio": "serve",
     "rerun-sdk": "viz",
 }
 EGL_REMEDY = "apt-get install libegl1 libgl1 libgles2 libegl-mesa0 libgl1-mesa-dri"

@@ -1,16 +1,17 @@
 """`motus embodiments`: the robots that are known, and whether their cards hold."""
 
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
-from typer import Typer
+from typer import Argument, Option, Typer
 
 from motus_cli.command import command
 from motus_cli.console import Console, Outcome
-from motus_cli.options import EmbodimentName
-from motus_embodiments import MismatchError, MotusError
+from motus_cli.options import EmbodimentName, Force
+from motus_embodiments import MismatchError, MotusError, UsageError
 
-group = Typer(help="List, show and check embodiment cards")
+group = Typer(help="List, show, check and compare embodiment cards")
 
 
 def list_embodiments(console: Console) -> Outcome:
@@ -18,28 +19,44 @@ def list_embodiments(console: Console) -> Outcome:
 
     Example: motus embodiments list
     """
-    from motus_embodiments import list_cards
+    from motus_embodiments import card_files, read_card
 
-    rows = [
-        {
-            "name": card.name,
-            "title": card.title,
-            "arms": len(card.arms),
-            "rate": card.rate,
-            "action": card.action.representation,
-            "file": path,
-        }
-        for card, path in list_cards()
-    ]
+    rows = []
+    for name, path in sorted(card_files().items()):
+        try:
+            card = read_card(path)
+        except UsageError:
+            told = f"not valid; `motus embodiments check {name}` says why"
+            rows.append({"name": name, "title": told, "file": path})
+            continue
+        rows.append(
+            {
+                "name": card.name,
+                "title": card.title,
+                "arms": len(card.arms),
+                "rate": card.rate,
+                "action": card.action.representation,
+                "model": card.model is not None,
+                "file": path,
+            }
+        )
     return Outcome({"embodiments": rows}, next="motus embodiments show NAME")
 
 
-def show_embodiment(console: Console, embodiment: EmbodimentName) -> Outcome:
+def show_embodiment(
+    console: Console,
+    embodiment: EmbodimentName,
+    picture: Annotated[
+        Path | None,
+        Option("--picture", help="PNG to draw the robot into: at home, with frames and cameras"),
+    ] = None,
+    force: Force = False,
+) -> Outcome:
     """Show a card: its channels in canonical order, its cameras, its contract.
 
-    Example: motus embodiments show franka
+    Example: motus embodiments show franka --picture franka.png
     """
-    from motus_embodiments import card_hash, load_card
+    from motus_embodiments import card_hash, load_card, save_portrait
 
     card = load_card(embodiment)
     report: dict[str, Any] = {
@@ -53,8 +70,43 @@ def show_embodiment(console: Console, embodiment: EmbodimentName) -> Outcome:
         "cameras": card.cameras,
         "card": card,
     }
-    shown = ("name", "title", "rate", "representation", "hash", "state", "action")
-    return Outcome(report, show=shown)
+    shown = ["name", "title", "rate", "representation", "hash", "state", "action"]
+    if picture is not None:
+        if picture.exists() and not force:
+            raise UsageError(f"{picture} exists already", hint="--force draws it anew")
+        report |= {"picture": picture, "views": save_portrait(card, picture)}
+        shown += ["picture", "views"]
+    return Outcome(report, show=tuple(shown))
+
+
+def diff_embodiments(
+    console: Console,
+    old: Annotated[str, Argument(help="Name or file of a card")],
+    new: Annotated[str, Argument(help="Name or file of another")],
+) -> Outcome:
+    """Compare two cards: every value in which they differ; exit 1 if their numbers do.
+
+    Example: motus embodiments diff franka embodiments/franka.yaml
+    """
+    from motus_embodiments import card_differences, card_hash, load_card
+
+    first, second = load_card(old), load_card(new)
+    rows = [
+        {"key": key, "old": _brief(a), "new": _brief(b)}
+        for key, a, b in card_differences(first, second)
+    ]
+    problem = None
+    if card_hash(first) != card_hash(second):
+        problem = MismatchError(
+            f"'{old}' and '{new}' give numbers another meaning",
+            hint="data and policies of the one are not for the other",
+        )
+    return Outcome({"same_meaning": problem is None, "differences": rows}, problem=problem)
+
+
+def _brief(value: Any) -> Any:
+    """A value of one line; tables are only said to be there."""
+    return f"{len(value)} values" if isinstance(value, dict) else value
 
 
 def check_embodiment(console: Console, embodiment: EmbodimentName) -> Outcome:
@@ -91,9 +143,15 @@ def _check_actions(card: Any) -> str:
     from motus_embodiments import ActionAdapter
 
     adapter = ActionAdapter(card)
+    if not card.action_channels:
+        return "no actions"
     limits = np.clip([(c.low, c.high) for c in card.action_channels], -10, 10).T
     canonical = limits[0] + np.linspace(0, 1, 11)[:, None] * (limits[1] - limits[0])
-    error = np.abs(adapter.encode_action(adapter.decode_action(canonical)) - canonical).max()
+    turns = [i for i, c in enumerate(card.action_channels) if c.kind == "rotation"]
+    canonical[:, turns] *= 0.5  # inside the ball of radius pi, where rotation vectors are unique
+    home = np.array(card.home())
+    back = adapter.encode_action(adapter.decode_action(canonical, home), home)
+    error = np.abs(back - canonical).max()
     if not error < 1e-5:
         raise MismatchError(f"encode(decode(action)) is off by {error:.2g}")
     return f"{canonical.shape[1]} channels, error {error:.1g}"
@@ -130,5 +188,6 @@ CHECKS: dict[str, Callable[[Any], str]] = {
 }
 
 group.command("check")(command(check_embodiment))
+group.command("diff")(command(diff_embodiments))
 group.command("list")(command(list_embodiments))
 group.command("show")(command(show_embodiment))

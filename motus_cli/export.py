@@ -21,6 +21,25 @@ def export(
     execute: Annotated[
         int, Option("--execute", min=1, help="Actions of a chunk to carry out before asking again")
     ] = 2,
+    formats: Annotated[
+        list[str] | None,
+        Option("--format", help="onnx or torch-export too, in OUT-FORMAT; may be repeated"),
+    ] = None,
+    dataset: Annotated[
+        Path | None,
+        Option("--dataset", help="Whose windows a format is checked on; the run's own if left out"),
+    ] = None,
+    anchoring: Annotated[
+        Path | None,
+        Option("--anchoring", help="Anchoring data of a robot that the run has not seen"),
+    ] = None,
+    evaluation: Annotated[
+        Path | None,
+        Option("--evaluation", help="What `motus eval --json` printed, for the model card"),
+    ] = None,
+    measure: Annotated[
+        bool, Option("--measure", help="Time the policy on this machine, into measured.json")
+    ] = False,
     untrained: Annotated[
         bool, Option("--untrained", help="Initial weights: the control of an evaluation")
     ] = False,
@@ -41,6 +60,11 @@ def export(
         mode=mode,
         steps=steps,
         execute=execute,
+        formats=formats or [],
+        dataset=dataset,
+        anchoring=anchoring,
+        evaluation=evaluation,
+        measure=measure,
         untrained=untrained,
         force=force,
         dry_run=dry_run,

@@ -6,7 +6,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 from motus_cli.console import Console, Outcome
-from motus_cli.options import DryRun, Force, Resume, Workers
+from motus_cli.options import DryRun, Engine, Force, Resume, Workers
 
 
 def label(
@@ -14,6 +14,7 @@ def label(
     dataset: Annotated[Path, Argument(help="Unified dataset to label")],
     codec: Annotated[str, Option("--codec", help="shipped, or the folder of a codec")] = "shipped",
     workers: Workers = 0,
+    engine: Engine = "local",
     resume: Resume = False,
     force: Force = False,
     dry_run: DryRun = False,
@@ -29,6 +30,7 @@ def label(
             dataset,
             codec=codec,
             workers=workers,
+            engine=engine,
             resume=resume,
             force=force,
             dry_run=dry_run,

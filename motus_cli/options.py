@@ -37,8 +37,20 @@ Workers = Annotated[
         help="Processes to use; 0 for one per core",
     ),
 ]
+Backend = Annotated[
+    Literal["auto", "mujoco", "curobo"],
+    Option("--backend", help="Who samples poses; auto takes curobo where it can run"),
+]
+Engine = Annotated[
+    Literal["local", "ray"],
+    Option("--engine", help="Where the processes run: this machine, or a Ray cluster"),
+]
 Format = Annotated[
     str, Option("--format", help="Format of the recordings; auto looks at the files")
+]
+Mapping = Annotated[
+    Path | None,
+    Option("--map", help="YAML that says which column holds what; see motus inspect --map-out"),
 ]
 ImageSize = Annotated[int, Option("--image-size", min=16, help="Width and height of the pictures")]
 Set = Annotated[

@@ -11,6 +11,11 @@ os.environ.setdefault("MUJOCO_GL", "egl")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+from jaxtyping import install_import_hook
+
+# Shapes and types of the network are checked at run time, whoever imports it: the hook works on
+# modules that are not imported yet, so it stands before all tests.
+install_import_hook("motus_model", "beartype.beartype")
 
 REPOSITORY = Path(__file__).parents[1]
 

@@ -10,26 +10,43 @@ if TYPE_CHECKING:
     from motus_adapters.anchoring import AnchorReport as AnchorReport
     from motus_adapters.anchoring import anchor as anchor
     from motus_adapters.bundle import BundleConfig as BundleConfig
-    from motus_adapters.bundle import Policy as Policy
+    from motus_adapters.bundle import read_bundle as read_bundle
+    from motus_adapters.bundle import weights_hash as weights_hash
     from motus_adapters.bundle import write_bundle as write_bundle
     from motus_adapters.canvas import Layout as Layout
     from motus_adapters.canvas import compose as compose
     from motus_adapters.canvas import layout_for as layout_for
     from motus_adapters.canvas import letterbox as letterbox
+    from motus_adapters.chunking import Overlap as Overlap
     from motus_adapters.conversion import ConvertReport as ConvertReport
     from motus_adapters.conversion import convert as convert
     from motus_adapters.dataset import UnifiedDataset as UnifiedDataset
+    from motus_adapters.exports.formats import FormatReport as FormatReport
+    from motus_adapters.exports.formats import write_format as write_format
+    from motus_adapters.exports.observed import Observed as Observed
     from motus_adapters.flow import DisFlow as DisFlow
     from motus_adapters.flow import FlowEstimator as FlowEstimator
     from motus_adapters.flow import flow_canvas as flow_canvas
+    from motus_adapters.health import HealthReport as HealthReport
+    from motus_adapters.health import check_health as check_health
+    from motus_adapters.health_page import draw_health as draw_health
+    from motus_adapters.horizon import action_chunks as action_chunks
+    from motus_adapters.horizon import chunk_statistics as chunk_statistics
     from motus_adapters.inspection import DatasetReport as DatasetReport
     from motus_adapters.inspection import SourceReport as SourceReport
     from motus_adapters.inspection import inspect_dataset as inspect_dataset
     from motus_adapters.inspection import inspect_source as inspect_source
     from motus_adapters.labels import Labeler as Labeler
     from motus_adapters.labels import labeler_for as labeler_for
+    from motus_adapters.latent_decoder import Anchored as Anchored
+    from motus_adapters.latent_decoder import fit_decoder as fit_decoder
+    from motus_adapters.limits import Counts as Counts
     from motus_adapters.manifest import Header as Header
     from motus_adapters.manifest import Source as Source
+    from motus_adapters.outward import LAYOUTS as LAYOUTS
+    from motus_adapters.outward import OutReport as OutReport
+    from motus_adapters.outward import convert_out as convert_out
+    from motus_adapters.policy import Policy as Policy
     from motus_adapters.readers import FORMATS as FORMATS
     from motus_adapters.readers import ColumnMap as ColumnMap
     from motus_adapters.readers import Recording as Recording
@@ -38,6 +55,16 @@ if TYPE_CHECKING:
     from motus_adapters.recording import record as record
     from motus_adapters.relabel import LabelReport as LabelReport
     from motus_adapters.relabel import label_dataset as label_dataset
+    from motus_adapters.serving import Actor as Actor
+    from motus_adapters.serving import Listen as Listen
+    from motus_adapters.serving import PolicyActor as PolicyActor
+    from motus_adapters.serving import Query as Query
+    from motus_adapters.serving import ReplayActor as ReplayActor
+    from motus_adapters.serving import ServeReport as ServeReport
+    from motus_adapters.serving import ServerLimits as ServerLimits
+    from motus_adapters.serving import Session as Session
+    from motus_adapters.serving import read_token as read_token
+    from motus_adapters.serving import serve as serve
     from motus_adapters.sims import SIMULATORS as SIMULATORS
     from motus_adapters.sims import Observation as Observation
     from motus_adapters.sims import Simulator as Simulator
@@ -51,36 +78,58 @@ if TYPE_CHECKING:
 # Looked up on first use, so that a command's --help never pays for cv2 or pyarrow (PEP 562).
 _HOMES = {
     "ActionSpace": "action_space",
+    "Actor": "serving",
     "AnchorReport": "anchoring",
+    "Anchored": "latent_decoder",
     "BundleConfig": "bundle",
     "ColumnMap": "readers",
     "ConvertReport": "conversion",
+    "Counts": "limits",
     "DatasetReport": "inspection",
     "DisFlow": "flow",
     "EpisodeData": "unified",
     "EpisodeJob": "unified",
     "FORMATS": "readers",
     "FlowEstimator": "flow",
+    "FormatReport": "exports.formats",
     "Header": "manifest",
+    "HealthReport": "health",
+    "LAYOUTS": "outward",
     "LabelReport": "relabel",
     "Labeler": "labels",
     "Layout": "canvas",
+    "Listen": "serving",
     "Normalizer": "action_space",
     "Observation": "sims",
-    "Policy": "bundle",
+    "Observed": "exports.observed",
+    "OutReport": "outward",
+    "Overlap": "chunking",
+    "Policy": "policy",
+    "PolicyActor": "serving",
+    "Query": "serving",
     "RecordReport": "recording",
     "Recording": "readers",
+    "ReplayActor": "serving",
     "SIMULATORS": "sims",
+    "ServeReport": "serving",
+    "ServerLimits": "serving",
+    "Session": "serving",
     "Simulator": "sims",
     "Source": "manifest",
     "SourceReport": "inspection",
     "UnifiedDataset": "dataset",
     "VideoWriter": "video",
     "WriteReport": "unified",
+    "action_chunks": "horizon",
     "anchor": "anchoring",
+    "check_health": "health",
+    "chunk_statistics": "horizon",
     "compose": "canvas",
     "convert": "conversion",
+    "convert_out": "outward",
     "describe_state": "action_space",
+    "draw_health": "health_page",
+    "fit_decoder": "latent_decoder",
     "flow_canvas": "flow",
     "inspect_dataset": "inspection",
     "inspect_source": "inspection",
@@ -90,43 +139,70 @@ _HOMES = {
     "letterbox": "canvas",
     "open_simulator": "sims",
     "open_source": "readers",
+    "read_bundle": "bundle",
+    "read_token": "serving",
     "record": "recording",
+    "serve": "serving",
+    "weights_hash": "bundle",
     "write_bundle": "bundle",
     "write_dataset": "unified",
+    "write_format": "exports.formats",
 }
 
 __all__ = [
     "FORMATS",
+    "LAYOUTS",
     "SIMULATORS",
     "ActionSpace",
+    "Actor",
     "AnchorReport",
+    "Anchored",
     "BundleConfig",
     "ColumnMap",
     "ConvertReport",
+    "Counts",
     "DatasetReport",
     "DisFlow",
     "EpisodeData",
     "EpisodeJob",
     "FlowEstimator",
+    "FormatReport",
     "Header",
+    "HealthReport",
     "LabelReport",
     "Labeler",
     "Layout",
+    "Listen",
     "Normalizer",
     "Observation",
+    "Observed",
+    "OutReport",
+    "Overlap",
     "Policy",
+    "PolicyActor",
+    "Query",
     "RecordReport",
     "Recording",
+    "ReplayActor",
+    "ServeReport",
+    "ServerLimits",
+    "Session",
     "Simulator",
     "Source",
     "SourceReport",
     "UnifiedDataset",
     "VideoWriter",
     "WriteReport",
+    "action_chunks",
     "anchor",
+    "check_health",
+    "chunk_statistics",
     "compose",
     "convert",
+    "convert_out",
     "describe_state",
+    "draw_health",
+    "fit_decoder",
     "flow_canvas",
     "inspect_dataset",
     "inspect_source",
@@ -136,9 +212,14 @@ __all__ = [
     "letterbox",
     "open_simulator",
     "open_source",
+    "read_bundle",
+    "read_token",
     "record",
+    "serve",
+    "weights_hash",
     "write_bundle",
     "write_dataset",
+    "write_format",
 ]
 
 

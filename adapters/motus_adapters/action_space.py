@@ -11,21 +11,34 @@ from motus_embodiments import ActionAdapter, Card, DataError
 
 # A channel that hardly moves in the data must not have its noise blown up to unit size.
 SMALLEST_STD = 1e-2
+_RANGE = ("min", "q01", "q99", "max")
 
 
 @dataclass(frozen=True)
 class Normalizer:
-    """Zero mean and unit spread per channel."""
+    """Zero mean and unit spread per channel, and what else the data showed.
+
+    Attributes:
+        mean: Subtracted.
+        std: Divided by; never below `SMALLEST_STD`.
+        range: Rows min, q01, q99 and max, each [c]; None where they were not taken.
+    """
 
     mean: Float[np.ndarray, " c"]
     std: Float[np.ndarray, " c"]
+    range: Float[np.ndarray, "4 c"] | None = None
 
     @staticmethod
     def fit(values: Float[np.ndarray, "... c"]) -> "Normalizer":
         """Statistics over all leading axes."""
         flat = values.reshape(-1, values.shape[-1]).astype(np.float64)
         std = np.maximum(flat.std(axis=0), SMALLEST_STD)
-        return Normalizer(flat.mean(axis=0).astype(np.float32), std.astype(np.float32))
+        spread = np.quantile(flat, (0, 0.01, 0.99, 1), axis=0) if len(flat) else None
+        return Normalizer(
+            flat.mean(axis=0).astype(np.float32),
+            std.astype(np.float32),
+            None if spread is None else spread.astype(np.float32),
+        )
 
     def normalize(self, values: Float[np.ndarray, "... c"]) -> Float[np.ndarray, "... c"]:
         """Data units to the network's."""
@@ -37,12 +50,18 @@ class Normalizer:
 
     def to_dict(self) -> dict[str, list[float]]:
         """As written to `stats.json`."""
-        return {"mean": self.mean.tolist(), "std": self.std.tolist()}
+        rows = [] if self.range is None else zip(_RANGE, self.range.tolist(), strict=True)
+        return {"mean": self.mean.tolist(), "std": self.std.tolist()} | dict(rows)
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> "Normalizer":
         """Read back `to_dict`."""
-        return Normalizer(np.asarray(data["mean"], np.float32), np.asarray(data["std"], np.float32))
+        spread = [data[name] for name in _RANGE if name in data]
+        return Normalizer(
+            np.asarray(data["mean"], np.float32),
+            np.asarray(data["std"], np.float32),
+            np.asarray(spread, np.float32) if len(spread) == len(_RANGE) else None,
+        )
 
 
 def describe_state(
@@ -52,7 +71,7 @@ def describe_state(
 
     A network that commands places would otherwise have to learn the arm's kinematics first.
     """
-    if adapter.card.action.representation == "joint_position" or not len(state):
+    if not _is_described(adapter.card) or not len(state):
         return state
     poses = adapter.kinematics.poses(state)
     return np.concatenate([state, poses[:, :, :3, 3].reshape(len(state), -1)], axis=1)
@@ -60,8 +79,14 @@ def describe_state(
 
 def state_width(card: Card) -> int:
     """Numbers of a described state."""
-    extra = 0 if card.action.representation == "joint_position" else 3 * len(card.arms)
+    extra = 3 * len(card.arms) if _is_described(card) else 0
     return len(card.state_channels) + extra
+
+
+def _is_described(card: Card) -> bool:
+    """Whether actions command places that the state does not hold already."""
+    commands_places = card.action.representation in ("ee_pose", "ee_position")
+    return commands_places and not all(arm.pose for arm in card.arms)
 
 
 class ActionSpace:

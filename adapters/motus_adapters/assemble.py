@@ -6,6 +6,7 @@ One episode is in memory at a time.
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,7 +24,8 @@ _PATTERN = "chunk-{chunk_index:03d}/file-{file_index:03d}"
 DATA_PATH = f"data/{_PATTERN}.parquet"
 VIDEO_PATH = f"videos/{{video_key}}/{_PATTERN}.mp4"
 EPISODES_PATH = Path("meta/episodes/chunk-000/file-000.parquet")
-_ROWS = 256  # rows of the episode table held in memory
+NOTES = "notes/"  # prefix of the columns that hold an episode's notes
+_ROWS = 64  # rows of the episode table held in memory, some 30 kB each
 _COUNTERS = ("frame_index", "episode_index", "index", "task_index")
 
 
@@ -31,7 +33,7 @@ class Piece(Protocol):
     """One finished episode, wherever it lies."""
 
     def summary(self) -> dict[str, Any]:
-        """length, task, source, stats (feature -> statistics)."""
+        """length, task, source, notes, stats (feature -> statistics)."""
         ...
 
     def pixels(self) -> Pixels | None:
@@ -146,6 +148,7 @@ def _write_episodes(
             "meta/episodes/chunk_index": 0,
             "meta/episodes/file_index": 0,
             **_flat_stats(summary["stats"]),
+            **{f"{NOTES}{name}": value for name, value in summary["notes"].items()},
         }
         start += length
 
@@ -171,13 +174,8 @@ def _write_episode_table(out: Path, rows: Iterator[dict[str, Any]]) -> None:
     with replacing(out / EPISODES_PATH) as temporary:
         writer = pq.ParquetWriter(temporary, schema, compression="snappy")
         try:
-            batch = [first]
-            for row in rows:
-                batch.append(row)
-                if len(batch) == _ROWS:
-                    writer.write_table(pa.Table.from_pylist(batch, schema=schema))
-                    batch = []
-            if batch:
+            rows = chain([first], rows)
+            while batch := list(islice(rows, _ROWS)):
                 writer.write_table(pa.Table.from_pylist(batch, schema=schema))
             writer.close()
         except BaseException:

@@ -1,6 +1,16 @@
-"""The policy bundle: one folder that runs on the robot, and refuses to run on another.
+"""The policy bundle on disk: one folder that runs on the robot, and refuses to run on another.
 
-policy.safetensors  config.json  embodiment.yaml  stats.json  contract.json  README.md
+policy.safetensors       weights
+config.json              what builds the network again; LeRobot reads the same file
+embodiment.yaml          the robot's card
+kinematics.xml           its kinematics, where actions are end-effector poses
+stats.json               statistics of states and actions
+policy_preprocessor.json, policy_postprocessor.json    LeRobot's processors
+README.md                model card
+contract.json            what gives the numbers their meaning, and the hash of every file above
+
+The same input gives the same bytes. `measured.json` may lie beside them: times of one machine,
+never read when the policy is loaded, and therefore outside the contract.
 """
 
 import hashlib
@@ -11,27 +21,48 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from jaxtyping import Float, UInt8
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from motus_adapters.action_space import ActionSpace
-from motus_adapters.canvas import Layout, compose, letterbox
+from motus_adapters.canvas import Layout
+from motus_adapters.files import disk_errors
+from motus_adapters.lerobot_files import lerobot_config, lerobot_processors
+from motus_adapters.manifest import differences, hash_json
 from motus_embodiments import (
     Card,
     DataError,
     MismatchError,
     UsageError,
     card_hash,
+    kinematic_model,
     load_card,
     save_card,
 )
-from motus_model import MODES, SIZES, ModelConfig, MotusModel, SamplerConfig, Window
+from motus_model import LATENT_WIDTH, PROMPT, SIZES, ModelConfig, Window
 
-BUNDLE_VERSION = 1
+BUNDLE_VERSION = 2
+WEIGHTS = "policy.safetensors"
+CONTRACT = "contract.json"
+KINEMATICS = "kinematics.xml"
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """The decoder of a policy that solves for latent actions.
+
+    Attributes:
+        hidden: Width of its two layers.
+        fitted_on: Name and content hash of the anchoring data: all that it was fitted on.
+        frames: Frames of that data.
+        r2: Of the robot's own actions on its held-out episodes.
+    """
+
+    hidden: int
+    fitted_on: str
+    frames: int
+    r2: float
 
 
 @dataclass(frozen=True)
@@ -47,6 +78,7 @@ class BundleConfig:
         steps: Denoising steps of `act`.
         execute: Rows of an action chunk to carry out before asking again.
         instruction: A task that the policy was trained on.
+        decoder: For a policy of latent actions.
     """
 
     size: str
@@ -57,6 +89,7 @@ class BundleConfig:
     steps: int = 5
     execute: int = 2
     instruction: str = ""
+    decoder: DecoderConfig | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As written to `config.json`."""
@@ -70,11 +103,16 @@ class BundleConfig:
             "steps": self.steps,
             "execute": self.execute,
             "instruction": self.instruction,
+            "decoder": asdict(self.decoder) if self.decoder else None,
         }
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> "BundleConfig":
-        """Read back `to_dict`."""
+        """Read back `to_dict`; what LeRobot keeps in the same file is passed over."""
+        if data["bundle_version"] != BUNDLE_VERSION:
+            raise ValueError(
+                f"bundle version {data['bundle_version']}; this release reads {BUNDLE_VERSION}"
+            )
         return BundleConfig(
             size=data["size"],
             window=Window(**data["window"]),
@@ -84,13 +122,27 @@ class BundleConfig:
             steps=int(data["steps"]),
             execute=int(data["execute"]),
             instruction=data["instruction"],
+            decoder=DecoderConfig(**data["decoder"]) if data["decoder"] else None,
         )
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle's files, read and checked.
+
+    Attributes:
+        digest: Names this bundle: the hash of its contract.
+    """
+
+    config: BundleConfig
+    space: ActionSpace
+    weights: Mapping[str, Tensor]
+    digest: str
 
 
 def contract(config: BundleConfig, space: ActionSpace) -> dict[str, Any]:
     """Everything that gives the policy's numbers their meaning."""
     card = space.card
-    statistics = json.dumps(space.to_dict(), sort_keys=True)
     return {
         "embodiment": card.name,
         "card": card_hash(card),
@@ -100,7 +152,10 @@ def contract(config: BundleConfig, space: ActionSpace) -> dict[str, Any]:
         "rate": config.rate,
         "window": asdict(config.window),
         "canvas": config.layout.to_dict(),
-        "statistics": hashlib.sha256(statistics.encode()).hexdigest()[:16],
+        # Qwen3-VL reads the instruction inside it; the small encoders read it bare.
+        "prompt": PROMPT if SIZES[config.size].encoders is None else None,
+        "statistics": hash_json(space.to_dict())[:16],
+        "decoder": asdict(config.decoder) if config.decoder else None,
     }
 
 
@@ -112,161 +167,183 @@ def write_bundle(
     model_card: str,
     *,
     force: bool = False,
-) -> None:
+) -> str:
     """Write a bundle, whole or not at all; the same input gives the same bytes.
+
+    Args:
+        folder: Where to.
+        weights: Of `MotusModel`, and of the decoder under `decoder.`.
+        config: What builds the network again.
+        space: Card and statistics.
+        model_card: Text of README.md.
+        force: Replace what is there.
+
+    Returns:
+        The digest of its contract.
 
     Raises:
         UsageError: When the folder exists and `force` is not given.
+        MissingError: When the card's actions need a robot model that is not here.
     """
     if folder.exists() and not force:
         raise UsageError(f"{folder} exists", hint="--force overwrites it", where=str(folder))
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     try:
-        save_file(
-            {key: value.contiguous() for key, value in sorted(weights.items())},
-            partial / "policy.safetensors",
-        )
-        save_card(space.card, partial).rename(partial / "embodiment.yaml")
-        _write_json(partial / "config.json", config.to_dict())
-        _write_json(partial / "stats.json", space.to_dict())
-        _write_json(partial / "contract.json", contract(config, space))
-        (partial / "README.md").write_text(model_card)
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
+        with disk_errors(folder):
+            partial.mkdir(parents=True)
+            digest = fill_bundle(partial, weights, config, space, model_card)
+            shutil.rmtree(folder, ignore_errors=True)
+            partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+    return digest
 
 
-class Policy:
-    """A trained policy for one robot; native values in, native values out.
+def fill_bundle(
+    folder: Path,
+    weights: Mapping[str, Tensor],
+    config: BundleConfig,
+    space: ActionSpace,
+    model_card: str,
+    *,
+    lerobot: Mapping[str, Any] | None = None,
+) -> str:
+    """Write a bundle's files into an existing folder, the contract last; see `write_bundle`.
 
-    Attributes:
-        clipped: How many action numbers were clipped to the card's limits so far.
+    Args:
+        folder: Where to.
+        weights: As `write_bundle`.
+        config: As `write_bundle`.
+        space: As `write_bundle`.
+        model_card: As `write_bundle`.
+        lerobot: LeRobot's own part of config.json, when LeRobot is saving; it then writes the
+            processors itself.
     """
+    card = _portable(space.card)
+    own = config.to_dict()
+    documents = {"stats.json": space.to_dict()}
+    if lerobot is None:
+        documents["config.json"] = own | lerobot_config(config.layout, card)
+        documents |= lerobot_processors(own, card, space.to_dict())
+    else:
+        documents["config.json"] = {**lerobot, **own}
+    files = [WEIGHTS, "embodiment.yaml", "README.md", *documents]
+    save_file({key: value.contiguous() for key, value in sorted(weights.items())}, folder / WEIGHTS)
+    (folder / WEIGHTS).chmod(0o644)  # safetensors lets the owner alone read
+    save_card(card, folder, force=True).rename(folder / "embodiment.yaml")
+    for name, document in documents.items():
+        _write_json(folder / name, document)
+    if card.action.representation != "joint_position" and card.model is not None:
+        (folder / KINEMATICS).write_text(kinematic_model(space.card))
+        files.append(KINEMATICS)
+    (folder / "README.md").write_text(model_card)
+    sealed = contract(config, space)
+    sealed["files"] = {name: _hash_file(folder / name) for name in sorted(files)}
+    digest = hash_json(sealed)
+    _write_json(folder / CONTRACT, sealed | {"digest": digest})
+    return digest
 
-    def __init__(
-        self, model: MotusModel, config: BundleConfig, space: ActionSpace, device: torch.device
-    ) -> None:
-        self.model = model.to(device).eval()
-        self.config = config
-        self.space = space
-        self.device = device
-        self.clipped = 0
-        channels = space.card.action_channels
-        self._low = np.array([channel.low for channel in channels])
-        self._high = np.array([channel.high for channel in channels])
 
-    @staticmethod
-    def load(folder: Path | str, device: str = "cpu") -> "Policy":
-        """Open a bundle.
+def read_bundle(folder: Path | str) -> Bundle:
+    """Read a bundle; nothing that was changed after export is used.
 
-        Raises:
-            DataError: When a file is missing, damaged, or no safetensors file.
-            MismatchError: When the files don't agree with the contract.
-        """
-        folder = Path(folder)
-        try:
-            config = BundleConfig.from_dict(_read_json(folder / "config.json"))
-            statistics = _read_json(folder / "stats.json")
-            agreed = _read_json(folder / "contract.json")
-            space = ActionSpace.from_dict(load_card(folder / "embodiment.yaml"), statistics)
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"{folder} is no policy: {error!r}", where=str(folder)) from error
-        found = json.loads(json.dumps(contract(config, space)))
-        different = sorted(key for key in {*found, *agreed} if found.get(key) != agreed.get(key))
-        if different:
-            key = different[0]
-            raise MismatchError(
-                f"{folder} breaks its contract in {', '.join(different)}: "
-                f"{key} was {agreed.get(key)}, is {found.get(key)}",
-                hint="export the policy again; its files were changed after export",
-                where=str(folder),
-            )
-        model = MotusModel(model_config(config, space))
-        try:
-            model.load_state_dict(load_file(folder / "policy.safetensors"), strict=True)
-        except (OSError, SafetensorError, RuntimeError) as error:
-            raise DataError(
-                f"cannot load {folder}/policy.safetensors: {error}",
-                hint="only whole safetensors files are loaded",
-                where=str(folder / "policy.safetensors"),
-            ) from error
-        return Policy(model, config, space, torch.device(device))
+    Raises:
+        DataError: When a file is missing, was changed by a bit, or is no safetensors file.
+        MismatchError: When the files don't agree with the contract.
+    """
+    folder = Path(folder)
+    agreed = _read_json(folder / CONTRACT)
+    try:
+        data = _read_json(folder / "config.json")
+        config = BundleConfig.from_dict(data)
+        card = load_card(folder / "embodiment.yaml")
+        space = ActionSpace.from_dict(card, _read_json(folder / "stats.json"))
+    except (KeyError, TypeError, ValueError, UsageError) as error:
+        raise DataError(
+            f"{folder} is no policy: {error}",
+            hint="motus export writes a policy folder",
+            where=str(folder),
+        ) from error
+    _check_terms(folder, agreed, json.loads(json.dumps(contract(config, space))))
+    _check_files(folder, agreed)
+    if (folder / KINEMATICS).is_file():
+        space = ActionSpace(_with_model(card, folder / KINEMATICS), space.state, space.action)
+    try:
+        weights = load_file(folder / WEIGHTS)
+    except (OSError, SafetensorError) as error:
+        raise DataError(
+            f"cannot load {folder}/{WEIGHTS}: {error}",
+            hint="only whole safetensors files are loaded",
+            where=str(folder / WEIGHTS),
+        ) from error
+    return Bundle(config, space, weights, str(agreed["digest"]))
 
-    @property
-    def card(self) -> Card:
-        """The robot that this policy drives."""
-        return self.space.card
 
-    def act(
-        self,
-        images: Mapping[str, UInt8[np.ndarray, "h w 3"]],
-        state: Float[np.ndarray, " s"],
-        instruction: str,
-        seed: int = 0,
-    ) -> Float[np.ndarray, "t a"]:
-        """The next actions, one row per control step.
+def weights_hash(folder: Path) -> str:
+    """SHA-256 of a bundle's weights, as its contract says.
 
-        Args:
-            images: Camera name (of the card) to RGB picture.
-            state: Robot state, native order and units.
-            instruction: What to do.
-            seed: Of the noise; the same seed and input give the same actions.
-
-        Raises:
-            DataError: When a camera is missing, a picture is no uint8 RGB, or the state has
-                another number of channels than the card.
-        """
-        canonical = self.space.adapter.encode_state(np.asarray(state))[None]
-        if not np.isfinite(canonical).all():
-            raise DataError(f"the state holds a number that is not finite: {state}")
-        picture = torch.from_numpy(self.canvas(images)).permute(2, 0, 1)[None].float() / 255
-        solved = self.model.sample(
-            MODES[self.config.mode],
-            picture.to(self.device),
-            [instruction],
-            torch.from_numpy(self.space.encode_state(canonical)).to(self.device),
-            config=SamplerConfig(self.config.steps, self.config.steps),
-            generator=torch.Generator().manual_seed(seed),
-        )
-        assert solved.actions is not None
-        actions = self.space.decode_actions(solved.actions.cpu().numpy(), canonical)[0]
-        inside = np.clip(actions, self._low, self._high)
-        self.clipped += int((inside != actions).sum())
-        return self.space.adapter.decode_action(inside)
-
-    def canvas(
-        self, images: Mapping[str, UInt8[np.ndarray, "h w 3"]]
-    ) -> UInt8[np.ndarray, "H W 3"]:
-        """The picture that the model sees."""
-        views = {}
-        for name, picture in images.items():
-            camera = self.card.camera(name)
-            if camera is None or camera.role not in self.config.layout.boxes:
-                continue
-            if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[-1] != 3:
-                raise DataError(
-                    f"camera '{name}' gives {picture.dtype} {list(picture.shape)}, "
-                    "not uint8 [height, width, 3]"
-                )
-            views[camera.role] = picture
-        missing = sorted(set(self.config.layout.boxes) - set(views))
-        if missing:
-            known = ", ".join(camera.name for camera in self.card.cameras)
-            raise DataError(
-                f"no picture for the view '{missing[0]}'; given: {', '.join(images) or 'none'}",
-                hint=f"cameras of '{self.card.name}': {known}",
-            )
-        height, width = SIZES[self.config.size].canvas
-        return letterbox(compose(views, self.config.layout), (width, height))
+    Raises:
+        DataError: The folder is no bundle.
+    """
+    files = _read_json(folder / CONTRACT).get("files")
+    if not isinstance(files, dict) or WEIGHTS not in files:
+        raise DataError(f"{folder}/{CONTRACT} names no weights", where=str(folder / CONTRACT))
+    return str(files[WEIGHTS])
 
 
 def model_config(config: BundleConfig, space: ActionSpace) -> ModelConfig:
-    """The network of a bundle."""
+    """The network of a bundle; one of latent actions knows no robot state."""
     base = replace(SIZES[config.size], window=config.window)
+    if config.decoder:
+        return base.for_robot(state_dim=0, action_dim=LATENT_WIDTH)
     return base.for_robot(state_dim=len(space.state.mean), action_dim=len(space.action.mean))
+
+
+def _check_terms(folder: Path, agreed: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    terms = {key: value for key, value in agreed.items() if key not in ("files", "digest")}
+    different = differences(terms, found)
+    if different:
+        keys = sorted({line.split(".")[0].split(":")[0] for line in different})
+        raise MismatchError(
+            f"{folder} breaks its contract in {', '.join(keys)}: {'; '.join(different[:3])}",
+            hint="export the policy again; its files were changed after export",
+            where=str(folder),
+        )
+
+
+def _check_files(folder: Path, agreed: Mapping[str, Any]) -> None:
+    sealed = {key: value for key, value in agreed.items() if key != "digest"}
+    changed = [] if hash_json(sealed) == agreed.get("digest") else [CONTRACT]
+    files = agreed.get("files")
+    if isinstance(files, dict):
+        changed += [name for name, digest in files.items() if _hash_file(folder / name) != digest]
+    if changed:
+        raise DataError(
+            f"{folder}/{changed[0]} is not the file that was exported",
+            hint="copy the folder again, or export the policy again",
+            where=str(folder / changed[0]),
+        )
+
+
+def _portable(card: Card) -> Card:
+    """The card without the folder of its model file, which says nothing on another machine."""
+    if card.model is None or card.model.file is None:
+        return card
+    return _with_model(card, Path(Path(card.model.file).name))
+
+
+def _with_model(card: Card, file: Path) -> Card:
+    assert card.model is not None
+    return card.model_copy(update={"model": card.model.model_copy(update={"file": str(file)})})
+
+
+def _hash_file(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}", where=str(path)) from error
 
 
 def _write_json(path: Path, data: Mapping[str, Any]) -> None:

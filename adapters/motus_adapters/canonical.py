@@ -10,6 +10,7 @@ import numpy as np
 from motus_adapters.readers import Recording
 from motus_embodiments import (
     ActionAdapter,
+    ActionSpec,
     Card,
     DataError,
     Kinematics,
@@ -17,7 +18,6 @@ from motus_embodiments import (
     UsageError,
     nearest,
 )
-from motus_embodiments.rotations import to_vector
 
 # What `--allow` can let through, and what it then means.
 ALLOWANCES = {
@@ -57,20 +57,22 @@ def numbers_of(recording: Recording, card: Card, allow: frozenset[str] = frozens
             actions of a kind that cannot be converted.
     """
     adapter = _tools(card.model_dump_json()).adapter
-    native_state, native_action = recording.state, recording.action
     state = None
     with _placed(recording.name, "limits"):
-        if native_state is not None:
-            state = adapter.encode_state(native_state)
+        if (recorded := recording.numbers("state")) is not None:
+            state = adapter.encode_state(adapter.as_recorded("state", *recorded))
             if "limits" not in allow:
                 adapter.check(state, "state", recording.name)
-        if native_action is None:
-            action = None if state is None else _following(card, state)
+        told = None if card.action.representation == "none" else recording.numbers("action")
+        if told is not None:
+            action = _action(recording, card, adapter, told, state)
+            if "limits" not in allow:
+                adapter.check(action, "action", recording.name)
+        elif state is not None and card.action.representation != "none":
+            action = _following(adapter, state)
         else:
-            action = _action(recording, card, adapter, native_action)
-        if action is not None and native_action is not None and "limits" not in allow:
-            adapter.check(action, "action", recording.name)
-    if state is not None and native_action is not None and "pairs" not in allow:
+            action = None
+    if state is not None and told is not None and "pairs" not in allow:
         assert action is not None
         with _placed(recording.name, "pairs"):
             adapter.check_pair(state, action, recording.name)
@@ -121,55 +123,49 @@ def _tools(card_json: str) -> _Tools:
 
 
 def _with_joint_actions(card: Card) -> Card:
-    spec = card.action.model_copy(update={"representation": "joint_position"})
+    spec = ActionSpec(representation="joint_position")
     return card.model_copy(update={"action": spec, "action_order": card.state_order})
 
 
 def _action(
-    recording: Recording, card: Card, adapter: ActionAdapter, native: np.ndarray
+    recording: Recording,
+    card: Card,
+    adapter: ActionAdapter,
+    told: tuple[np.ndarray, np.ndarray],
+    state: np.ndarray | None,
 ) -> np.ndarray:
-    wanted = card.action.representation
-    kind = recording.action_kind or _guess_kind(card, native.shape[1])
+    wanted = recorded_kind(card)
+    kind = recording.action_kind or _guess_kind(card, told[0].shape[1])
     if kind == wanted:
-        return adapter.encode_action(native)
+        return adapter.encode_action(adapter.as_recorded("action", *told), state)
     if kind == "joint_position":
-        joints = _tools(card.model_dump_json()).joint_adapter.encode_action(native)
-        return _poses_of(card, joints)
+        joints = _tools(card.model_dump_json()).joint_adapter
+        return adapter.command(joints.encode_action(joints.as_recorded("action", *told)))
     raise DataError(
         f"{recording.name}: its actions are {kind}, the card '{card.name}' has {wanted}, "
         "and the one cannot be made from the other",
         hint="have the action made from the following state: mapping `action: []`",
-        where=recording.name,
     )
+
+
+def recorded_kind(card: Card) -> str:
+    """What the card says that its robot's recordings hold: targets, or changes."""
+    representation = card.action.representation
+    if card.action.delta is None:
+        return representation
+    return "joint_delta" if representation == "joint_position" else "ee_delta"
 
 
 def _guess_kind(card: Card, width: int) -> str:
     """Actions of unknown kind are the card's, or joints where only those have this width."""
-    if width != len(card.action_channels) and width == len(card.state_channels):
+    if width != len(card.recorded_action) and width == len(card.recorded_state):
         return "joint_position"
-    return card.action.representation
+    return recorded_kind(card)
 
 
-def _following(card: Card, state: np.ndarray) -> np.ndarray:
+def _following(adapter: ActionAdapter, state: np.ndarray) -> np.ndarray:
     """action[i] = state[i + 1], the last repeated, in the card's representation."""
-    following = np.concatenate([state[1:], state[-1:]])
-    return (
-        following if card.action.representation == "joint_position" else _poses_of(card, following)
-    )
-
-
-def _poses_of(card: Card, joints: np.ndarray) -> np.ndarray:
-    """Canonical joint positions [T, n] as the card's end-effector actions [T, a]."""
-    poses = _tools(card.model_dump_json()).kinematics.poses(joints)
-    names = [channel.name for channel in card.state_channels]
-    parts = []
-    for index, arm in enumerate(card.arms):
-        parts.append(poses[:, index, :3, 3])
-        if card.action.representation == "ee_pose":
-            parts.append(to_vector(poses[:, index, :3, :3]))
-        if arm.gripper:
-            parts.append(joints[:, [names.index(arm.gripper_name)]])
-    return np.concatenate(parts, axis=1)
+    return adapter.command(np.concatenate([state[1:], state[-1:]]))
 
 
 @contextmanager

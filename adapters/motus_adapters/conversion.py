@@ -1,6 +1,5 @@
 """`motus convert`: recordings of any known format to a unified dataset."""
 
-import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,14 +7,22 @@ from typing import Any
 
 import numpy as np
 
+from motus_adapters.cameras import check_cameras, match_cameras
 from motus_adapters.canonical import check_allow, motion_mask, motion_of, numbers_of
-from motus_adapters.canvas import ROLES, Layout, layout_for
+from motus_adapters.canvas import Layout, layout_for
 from motus_adapters.labels import labeler_for
 from motus_adapters.manifest import Header, Source
-from motus_adapters.readers import ColumnMap, Recording, content_hash, open_source
+from motus_adapters.readers import (
+    ColumnMap,
+    Recording,
+    changed_at,
+    content_hash,
+    open_source,
+)
 from motus_adapters.staging import check_free
 from motus_adapters.unified import EpisodeData, Progress, WriteReport, write_dataset
-from motus_embodiments import Card, DataError, UsageError, load_card, nearest
+from motus_adapters.workers import check_engine
+from motus_embodiments import ActionAdapter, Card, DataError, UsageError, load_card
 
 
 @dataclass(frozen=True)
@@ -66,6 +73,7 @@ def convert(
     task: str | None = None,
     rate: float | None = None,
     workers: int = 1,
+    engine: str = "local",
     resume: bool = False,
     force: bool = False,
     dry_run: bool = False,
@@ -91,6 +99,7 @@ def convert(
         task: What the robot is told, where the source does not say or says it wrong.
         rate: Frames a second, where the source does not say or says it wrong.
         workers: Processes; 0 for one a core.
+        engine: "local", or "ray" for tasks of a Ray cluster whose machines share the folders.
         resume: Continue a conversion that was cut short.
         force: Replace a dataset that is there.
         dry_run: Check everything, write nothing.
@@ -106,12 +115,14 @@ def convert(
     """
     allowed, out = frozenset(allow), Path(out)
     _check_options(allowed, level, canvas_width)
+    check_engine(workers, engine)
     check_free(out, resume=resume, force=force)
     robot = load_card(card) if isinstance(card, str) else card
     labeler = labeler_for(codec)
     stated = ColumnMap(task=task, rate=rate).over(ColumnMap.read(mapping))
     skipped: list[tuple[str, str]] = []
     on_bad = (lambda name, error: skipped.append((name, error.message))) if skip_bad else None
+    src = Path(src).absolute() if engine == "ray" else Path(src)  # machines differ in their folder
     reader, recordings = open_source(src, format, mapping=stated, on_bad=on_bad)
     jobs, plan = _plan(recordings, robot, allowed, canvas_width, skipped, skip_bad)
     source = Source(reader.name, Path(src).resolve().name, content_hash(recordings))
@@ -126,10 +137,12 @@ def convert(
             jobs,
             labeler=labeler,
             workers=workers,
+            engine=engine,
             resume=resume,
             force=force,
             skip_bad=skip_bad,
             skipped=skipped,
+            changed=changed_at(recordings),
             on_progress=on_progress,
         )
     return ConvertReport(
@@ -187,49 +200,6 @@ class ConvertJob:
             if len(present) < len(streams):
                 return
             yield present
-
-
-def match_cameras(recording: Recording, card: Card) -> tuple[dict[str, str], list[str]]:
-    """Role -> camera of a recording, by the mapping and then by the card's names and aliases.
-
-    Returns:
-        The cameras, and warnings about what was assumed or is not used.
-
-    Raises:
-        UsageError: The mapping names a camera or role that does not exist.
-        DataError: No camera of the recording is one of the card's.
-    """
-    found: dict[str, str] = {}
-    for role, name in recording.mapping.cameras.items():
-        if role not in ROLES:
-            raise UsageError(f"unknown camera role '{role}'", hint=f"roles: {', '.join(ROLES)}")
-        if name not in recording.cameras:
-            raise UsageError(
-                f"{recording.name} has no camera '{name}'", hint=nearest(name, recording.cameras)
-            )
-        found[role] = name
-    warnings: list[str] = []
-    if not found:
-        for name in recording.cameras:
-            # robomimic and its kin name a picture's column after the camera it is of.
-            camera = card.camera(name) or card.camera(re.sub("_(image|rgb|color)$", "", name))
-            if camera is not None and camera.role not in found:
-                found[camera.role] = name
-    if "head" not in found and len(recording.cameras) == 1 and not recording.mapping.cameras:
-        found = {"head": recording.cameras[0]}
-        warnings.append(f"camera '{recording.cameras[0]}' is taken for the head view")
-    if not found:
-        raise DataError(
-            f"{recording.name} has the cameras {', '.join(recording.cameras) or 'none'}; "
-            f"the card '{card.name}' knows {', '.join(c.name for c in card.cameras) or 'none'}",
-            hint="name them in the mapping: cameras: {head: CAMERA}",
-            where=recording.name,
-        )
-    unused = [name for name in recording.cameras if name not in found.values()]
-    if unused:
-        warnings.append(f"not used: camera {', '.join(unused)}")
-    ordered = {role: found[role] for role in ROLES if role in found}
-    return ordered, warnings
 
 
 def _check_options(allow: frozenset[str], level: int, canvas_width: int) -> None:
@@ -290,8 +260,11 @@ def _plan(
     cameras, notes = match_cameras(recordings[0], card)
     jobs: list[ConvertJob] = []
     layout, first = None, None
+    lowest: list[np.ndarray] = []
+    highest: list[np.ndarray] = []
     for recording in recordings:
         try:
+            check_cameras(recording, cameras)
             numbers = numbers_of(recording, card, allow)
             if layout is None:
                 layout = layout_for(_sizes(recording, cameras), canvas_width)
@@ -301,7 +274,12 @@ def _plan(
                 raise
             skipped.append((recording.name, error.message))
             continue
-        jobs.append(ConvertJob(recording, card, cameras, allow))
+        shown = {name: layout.boxes[role] for role, name in cameras.items()}
+        enough = {name: (height, width) for name, (_, _, width, height) in shown.items()}
+        jobs.append(ConvertJob(recording.at_least(enough), card, cameras, allow))
+        if numbers.state is not None and len(numbers.state):
+            lowest.append(numbers.state.min(axis=0))
+            highest.append(numbers.state.max(axis=0))
     if layout is None or first is None:
         raise DataError(f"no recording is left, all {len(skipped)} are bad: {skipped[0][1]}")
     rates = {job.recording.rate for job in jobs}
@@ -316,6 +294,8 @@ def _plan(
         warnings.append(f"no rate is stored; the card's {card.rate:g} Hz is taken (--rate)")
     if any(job.recording.task is None for job in jobs):
         warnings.append("no task is stored; it stays empty (--task TEXT)")
+    if lowest:
+        warnings += ActionAdapter(card).remarks(np.min(lowest, axis=0), np.max(highest, axis=0))
     plan = _Plan(
         rate=card.rate if rate is None else rate,
         layout=layout,

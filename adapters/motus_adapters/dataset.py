@@ -1,6 +1,7 @@
 """Reading a unified dataset."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from motus_adapters.assemble import EPISODES_PATH, data_path, video_path
+from motus_adapters.assemble import EPISODES_PATH, NOTES, data_path, video_path
 from motus_adapters.files import read_json
 from motus_adapters.manifest import Header
-from motus_adapters.staging import MANIFEST, is_half_written
+from motus_adapters.staging import MANIFEST, half_written, is_half_written
 from motus_adapters.statistics import Stats
 from motus_adapters.video import read_video
 from motus_embodiments import DataError
@@ -27,12 +28,14 @@ class Episode:
         length: Frames.
         task: What the robot is told.
         source: The recording it came from.
+        notes: Counts that its maker left.
     """
 
     index: int
     length: int
     task: str
     source: str
+    notes: Mapping[str, int]
 
 
 class UnifiedDataset:
@@ -50,11 +53,7 @@ class UnifiedDataset:
         self.path = Path(path)
         has_manifest = (self.path / MANIFEST).is_file()
         if is_half_written(self.path) and not (unfinished and has_manifest):
-            raise DataError(
-                f"{self.path} is half written: the run that made it was cut short",
-                hint="finish it: the same command with --resume",
-                where=str(self.path),
-            )
+            raise half_written(self.path)
         if not has_manifest:
             what = "is no unified dataset" if self.path.exists() else "does not exist"
             raise DataError(
@@ -72,10 +71,17 @@ class UnifiedDataset:
         """All episodes in order."""
         path = self.path / EPISODES_PATH
         columns = ["episode_index", "length", "tasks", "source"]
-        table = _read_table(path, columns).to_pydict()
-        rows = zip(*(table[name] for name in columns), strict=True)
+        noted = [name for name in _read_names(path) if name.startswith(NOTES)]
+        rows = _read_table(path, [*columns, *noted]).to_pylist()
         return tuple(
-            Episode(index, length, tasks[0], source) for index, length, tasks, source in rows
+            Episode(
+                index=row["episode_index"],
+                length=row["length"],
+                task=row["tasks"][0],
+                source=row["source"],
+                notes={name.removeprefix(NOTES): row[name] for name in noted},
+            )
+            for row in rows
         )
 
     @cached_property
@@ -116,9 +122,21 @@ def _matrix(column: pa.ChunkedArray) -> np.ndarray:
     return flat.reshape(len(array), -1)
 
 
+def _read_names(path: Path) -> list[str]:
+    with _damage(path):
+        names: list[str] = pq.read_schema(path).names
+    return names
+
+
 def _read_table(path: Path, columns: list[str]) -> pa.Table:
-    try:
+    with _damage(path):
         return pq.read_table(path, columns=columns)
+
+
+@contextmanager
+def _damage(path: Path) -> Iterator[None]:
+    try:
+        yield
     except (OSError, pa.ArrowException) as error:
         raise DataError(
             f"cannot read {path}: {error}",

@@ -37,9 +37,10 @@ def sync(path: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON document atomically, keys sorted."""
+    """Write a JSON document atomically, keys sorted; infinities, which JSON lacks, are refused."""
+    text = json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n"
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
+        temporary.write_text(text)
 
 
 def read_json(path: Path) -> Any:

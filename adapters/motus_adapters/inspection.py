@@ -3,14 +3,19 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from motus_adapters.canonical import numbers_of
 from motus_adapters.dataset import UnifiedDataset
-from motus_adapters.readers import Recording, open_source
-from motus_embodiments import Card, DataError, list_cards
+from motus_adapters.files import replacing
+from motus_adapters.proposal import ProposedPart, propose
+from motus_adapters.readers import ColumnMap, Part, Recording, open_source
+from motus_embodiments import Card, DataError, MotusError, UsageError, list_cards, load_card
 
 _LOOKED_AT = 50  # recordings whose numbers are read for the ranges
+_COLUMNS = 1000  # columns read for them; where recordings have many, fewer are looked at
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,7 @@ class SourceReport:
         format: The recognised format.
         episodes: Recordings that can be read.
         frames: Their frames.
-        rate: Frames a second, None where not stored.
+        rate: Frames a second of the first recording, None where not stored.
         task: Of the first recording, None where not stored.
         cameras: Camera -> (height, width).
         columns: Numeric columns with the ranges of up to 50 recordings.
@@ -49,6 +54,9 @@ class SourceReport:
         warnings: Where metadata and files contradict each other.
         bad: (recording, reason) of what cannot be read.
         embodiments: Cards whose channels and cameras fit, the best first.
+        mapping: What `motus convert --map` would take for the best card: what is known about the
+            columns and cameras, and guesses where nothing is.
+        proposal: The parts of its state and action, with ranges and remarks.
         next: The command that would convert it.
     """
 
@@ -64,6 +72,8 @@ class SourceReport:
     warnings: tuple[str, ...]
     bad: tuple[tuple[str, str], ...]
     embodiments: tuple[str, ...]
+    mapping: Mapping[str, Any]
+    proposal: tuple[ProposedPart, ...]
     next: str
 
 
@@ -116,20 +126,45 @@ class DatasetReport:
     allowed: tuple[str, ...]
 
 
-def inspect_source(path: Path | str, format: str = "auto") -> SourceReport:  # noqa: A002
+def inspect_source(
+    path: Path | str,
+    format: str = "auto",  # noqa: A002
+    *,
+    mapping: ColumnMap | Mapping[str, Any] | Path | str | None = None,
+    card: Card | str | None = None,
+    map_out: Path | None = None,
+    force: bool = False,
+) -> SourceReport:
     """Look at recordings: format, episodes, cameras, channels with ranges, robots that fit.
+
+    Args:
+        path: A file or folder of recordings.
+        format: One of `FORMATS`, or "auto".
+        mapping: A mapping to look through, as `convert` takes it.
+        card: The robot to propose a mapping for; None for the one that fits best.
+        map_out: Write the proposed mapping there, with remarks.
+        force: Replace the file `map_out`.
 
     Raises:
         DataError: The source is missing, not recognised or wholly unreadable.
+        UsageError: The mapping or the card is wrong, or `map_out` is taken.
     """
     path = Path(path)
+    if map_out is not None and map_out.exists() and not force:
+        raise UsageError(f"{map_out} exists", hint="--force replaces it", where=str(map_out))
     bad: list[tuple[str, str]] = []
     reader, recordings = open_source(
-        path, format, on_bad=lambda name, error: bad.append((name, error.message))
+        path, format, mapping=mapping, on_bad=lambda name, error: bad.append((name, error.message))
     )
     first = recordings[0]
-    fitting = tuple(card.name for card in _fitting(first))
-    robot = fitting[0] if fitting else "ROBOT"
+    fitting = [load_card(card) if isinstance(card, str) else card] if card else _fitting(first)
+    columns = tuple(_columns(recordings, bad))
+    ranges = {column.name: (column.low, column.high) for column in columns}
+    proposal = propose(recordings, ranges, fitting[0] if fitting else None)
+    if map_out is not None:
+        _write(map_out, proposal.text)
+    robot = fitting[0].name if fitting else "ROBOT"
+    option = f" --map {map_out}" if map_out else ""
     return SourceReport(
         path=path,
         format=reader.name,
@@ -137,13 +172,15 @@ def inspect_source(path: Path | str, format: str = "auto") -> SourceReport:  # n
         frames=sum(r.num_frames for r in recordings),
         rate=first.rate,
         task=first.task,
-        cameras={name: _size(first, name) for name in first.cameras},
-        columns=tuple(_columns(recordings, bad)),
+        cameras={name: _size(first, name, bad) for name in first.cameras},
+        columns=columns,
         action_kind=first.action_kind,
         warnings=tuple(dict.fromkeys(w for r in recordings for w in r.episode.warnings)),
         bad=tuple(bad),
-        embodiments=fitting,
-        next=f"motus convert {path} data/{path.resolve().stem} --embodiment {robot}",
+        embodiments=tuple(card.name for card in fitting),
+        mapping=proposal.mapping.to_dict(),
+        proposal=proposal.parts,
+        next=f"motus convert {path} data/{path.resolve().stem} --embodiment {robot}{option}",
     )
 
 
@@ -183,21 +220,34 @@ def inspect_dataset(path: Path | str) -> DatasetReport:
     )
 
 
+def _write(path: Path, text: str) -> None:
+    try:
+        with replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"cannot write {path}: {error.strerror}", where=str(path)) from error
+
+
 def _columns(recordings: list[Recording], bad: list[tuple[str, str]]) -> list[ColumnReport]:
     first = recordings[0]
-    step = -(-len(recordings) // _LOOKED_AT)
+    names = first.episode.columns
+    wanted = max(1, min(_LOOKED_AT, _COLUMNS // max(1, len(names))))
+    looked_at = recordings[:: -(-len(recordings) // wanted)]
     reports = []
-    for name in first.episode.columns:
-        lows, highs = [], []
-        for recording in recordings[::step]:
+    for name in names:
+        lows: list[np.ndarray] = []
+        highs: list[np.ndarray] = []
+        for recording in looked_at:
             try:
                 values = np.asarray(recording.episode.column(name), np.float64)
             except DataError as error:
                 bad.append((recording.name, error.message))
                 continue
             flat = values.reshape(len(values), -1)
-            lows.append(np.nanmin(flat, axis=0))
-            highs.append(np.nanmax(flat, axis=0))
+            same = not lows or len(lows[0]) == flat.shape[1]
+            if same and flat.size and np.isfinite(flat).any(axis=0).all():
+                lows.append(np.nanmin(flat, axis=0))
+                highs.append(np.nanmax(flat, axis=0))
         if lows:
             low, high = np.min(lows, axis=0), np.max(highs, axis=0)
             role = _role(first, name)
@@ -210,27 +260,47 @@ def _columns(recordings: list[Recording], bad: list[tuple[str, str]]) -> list[Co
 def _role(recording: Recording, name: str) -> str:
     for role in ("state", "action"):
         chosen = getattr(recording.mapping, role) or ()
-        if any(column == name or column.startswith(f"{name}[") for column in chosen):
+        used = [c.column if isinstance(c, Part) else c for c in chosen]
+        if any(column == name or column.startswith(f"{name}[") for column in used):
             return role
     return ""
 
 
-def _size(recording: Recording, camera: str) -> tuple[int, int]:
-    view = next(recording.frames(camera), None)
+def _size(recording: Recording, camera: str, bad: list[tuple[str, str]]) -> tuple[int, int]:
+    try:
+        view = next(recording.frames(camera), None)
+    except DataError as error:
+        bad.append((recording.name, error.message))
+        view = None
     return (0, 0) if view is None else (view.shape[0], view.shape[1])
 
 
 def _fitting(recording: Recording) -> list[Card]:
-    """Cards with as many channels as the recording; those that know its cameras come first."""
-    state, action = recording.state, recording.action
+    """Cards with as many channels as the recording; the best first.
+
+    That is one that knows its cameras, and whose limits its numbers keep.
+    """
+    try:
+        state, action = recording.state, recording.action
+    except MotusError:
+        return []
     fitting = []
     for card, _ in list_cards():
-        widths = {len(card.action_channels), len(card.state_channels)}
-        if state is not None and state.shape[1] != len(card.state_channels):
+        widths = {len(card.recorded_action), len(card.recorded_state)}
+        if state is not None and state.shape[1] != len(card.recorded_state):
             continue
         if action is not None and action.shape[1] not in widths:
             continue
         known = sum(card.camera(name) is not None for name in recording.cameras)
         if state is not None or action is not None or known:
-            fitting.append((-known, card.name, card))
-    return [card for _, _, card in sorted(fitting, key=lambda item: item[:2])]
+            fitting.append((-known, not _agrees(recording, card), card.name, card))
+    return [card for *_, card in sorted(fitting, key=lambda item: item[:3])]
+
+
+def _agrees(recording: Recording, card: Card) -> bool:
+    """Whether the numbers of a recording are what the card says."""
+    try:
+        numbers_of(recording, card)
+    except MotusError:
+        return False
+    return True

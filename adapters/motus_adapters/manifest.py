@@ -12,7 +12,7 @@ from motus_adapters.canvas import Layout
 from motus_embodiments import Card, Channel, DataError, card_hash
 
 SCHEMA_VERSION = 1
-CONVERTER_VERSION = "1"  # raised whenever the same input would give other bytes
+CONVERTER_VERSION = "2"  # raised whenever the same input would give other bytes
 
 CANVAS = "observation.images.canvas"
 STATE = "observation.state"

@@ -20,6 +20,7 @@ from motus_embodiments import DataError, UsageError
 
 NOISE = 0.008  # m, spread of the disturbance on every other episode
 AFTER_SUCCESS = 3  # steps recorded beyond success, so that the end is part of the data
+_PACKED = {"compression": "gzip", "compression_opts": 1}
 Progress = Callable[[int, int, str], None]
 
 
@@ -144,13 +145,16 @@ def _write(data: h5py.Group, index: int, demonstration: Demonstration) -> None:
     group = data.create_group(f"demo_{index}")
     group.attrs["num_samples"] = len(demonstration.actions)
     group.attrs["task"] = demonstration.instruction
-    group.create_dataset("actions", data=demonstration.actions)
+    # Checksums tell damaged data from sound data when it is read.
+    group.create_dataset("actions", data=demonstration.actions, fletcher32=True)
     observation = group.create_group("obs")
-    observation.create_dataset("joint_pos", data=demonstration.states[:, :-1])
-    observation.create_dataset("gripper_pos", data=demonstration.states[:, -1:])
+    for name, columns in (("joint_pos", slice(None, -1)), ("gripper_pos", slice(-1, None))):
+        values = demonstration.states[:, columns]
+        observation.create_dataset(name, data=values, fletcher32=True)
     for name, images in demonstration.images.items():
+        chunk = (1, *images.shape[1:])
         observation.create_dataset(
-            f"{name}_image", data=images, chunks=(1, *images.shape[1:]), compression="lzf"
+            f"{name}_image", data=images, chunks=chunk, fletcher32=True, **_PACKED
         )
 
 

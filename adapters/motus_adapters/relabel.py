@@ -21,7 +21,7 @@ from motus_adapters.manifest import CANVAS, LATENT
 from motus_adapters.staging import APPLYING, PARTIAL, Staging, is_finished
 from motus_adapters.statistics import Pixels, Stats, episode_stats
 from motus_adapters.unified import Progress
-from motus_adapters.workers import count, run
+from motus_adapters.workers import check_engine, count, run
 from motus_embodiments import UsageError
 
 
@@ -53,6 +53,7 @@ def label_dataset(
     codec: str | Path = "shipped",
     *,
     workers: int = 1,
+    engine: str = "local",
     resume: bool = False,
     force: bool = False,
     dry_run: bool = False,
@@ -64,6 +65,7 @@ def label_dataset(
         path: A unified dataset.
         codec: "shipped" or a codec folder.
         workers: Processes; 0 for one a core.
+        engine: "local", or "ray" for tasks of a Ray cluster whose machines share the folder.
         resume: Keep what an earlier run that was cut short had labelled with the same codec.
         force: Replace latent actions of another codec.
         dry_run: Say what would be done, write nothing.
@@ -75,7 +77,8 @@ def label_dataset(
         MissingError: There is no such codec.
         MismatchError: `resume` with another codec than the run that was cut short.
     """
-    path = Path(path)
+    check_engine(workers, engine)
+    path = Path(path).absolute() if engine == "ray" else Path(path)
     labeler = labeler_for(codec)
     if labeler is None:
         raise UsageError("labelling needs a codec", hint="name one with --codec")
@@ -91,7 +94,7 @@ def label_dataset(
         dry_run = dry_run or (old == labeler.codec and not force)
     if not dry_run:
         with disk_errors(path), (staging := Staging(path / PARTIAL)).locked():
-            resumed = _relabel(dataset, staging, labeler, workers, resume, on_progress)
+            resumed = _relabel(dataset, staging, labeler, workers, engine, resume, on_progress)
     return LabelReport(path, len(dataset.episodes), frames, labeler.codec, old, resumed, dry_run)
 
 
@@ -100,6 +103,7 @@ def _relabel(
     staging: Staging,
     labeler: Labeler,
     workers: int,
+    engine: str,
     resume: bool,
     on_progress: Progress | None,
 ) -> int:
@@ -109,7 +113,7 @@ def _relabel(
         staging.empty()
     staging.claim({"label": {"codec": labeler.codec, "flow": labeler.flow}})
     staging.sweep()
-    resumed = _collect(dataset, staging, labeler, workers, on_progress)
+    resumed = _collect(dataset, staging, labeler, workers, engine, on_progress)
     (staging.root / APPLYING).touch()
     images = _image_stats(dataset.path)
     assemble(
@@ -128,6 +132,7 @@ def _collect(
     staging: Staging,
     labeler: Labeler,
     workers: int,
+    engine: str,
     on_progress: Progress | None,
 ) -> int:
     episodes = dataset.episodes
@@ -137,7 +142,7 @@ def _collect(
         if not staging.episode(e.index).is_dir()
     ]
     done = resumed = len(episodes) - len(missing)
-    for index in run(_label_one, missing, count(workers, len(missing))):
+    for index in run(_label_one, missing, count(workers, len(missing)), engine):
         done += 1
         if on_progress is not None:
             on_progress(done, len(episodes), f"episode {index}")
@@ -182,6 +187,7 @@ class _Relabelled:
             "length": episode.length,
             "task": episode.task,
             "source": episode.source,
+            "notes": dict(episode.notes),
             "stats": {**stats, CANVAS: canvas},
         }
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from motus_adapters.files import read_json, sync, write_json
 from motus_adapters.manifest import differences
-from motus_embodiments import MismatchError, UsageError
+from motus_embodiments import DataError, MismatchError, UsageError
 
 MANIFEST = Path("meta/motus.json")
 PARTIAL = ".partial"
@@ -31,6 +31,15 @@ def is_finished(out: Path) -> bool:
 def is_half_written(out: Path) -> bool:
     """Whether a run that wrote or labelled `out` was cut short."""
     return (out / PARTIAL).is_dir() and not is_finished(out)
+
+
+def half_written(out: Path) -> DataError:
+    """The error of every command that is given such a dataset."""
+    return DataError(
+        f"{out} is half written: the run that made it was cut short",
+        hint="finish it: the same command with --resume",
+        where=str(out),
+    )
 
 
 def check_free(out: Path, *, resume: bool, force: bool) -> None:

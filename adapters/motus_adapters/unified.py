@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,7 +24,7 @@ from motus_adapters.staging import (
 )
 from motus_adapters.statistics import Pixels, episode_stats
 from motus_adapters.video import VideoWriter
-from motus_adapters.workers import count, run
+from motus_adapters.workers import check_engine, count, run
 from motus_embodiments import DataError
 
 Progress = Callable[[int, int, str], None]
@@ -42,6 +42,7 @@ class EpisodeData:
         motion: float [T, 14], or None for zeros.
         task: What the robot is told.
         source_name: Where it came from, for error messages and the episode table.
+        notes: Counts that the episode table keeps, the same names for every episode.
     """
 
     frames: Iterator[Mapping[str, np.ndarray]]
@@ -51,6 +52,7 @@ class EpisodeData:
     motion: np.ndarray | None
     task: str
     source_name: str
+    notes: Mapping[str, int] = field(default_factory=dict)
 
 
 class EpisodeJob(Protocol):
@@ -96,10 +98,12 @@ def write_dataset(
     *,
     labeler: Labeler | None = None,
     workers: int = 1,
+    engine: str = "local",
     resume: bool = False,
     force: bool = False,
     skip_bad: bool = False,
     skipped: Sequence[tuple[str, str]] = (),
+    changed: Mapping[str, int] | None = None,
     on_progress: Progress | None = None,
 ) -> WriteReport:
     """Write a unified dataset: LeRobot v3.0 with `meta/motus.json`, which comes last.
@@ -113,17 +117,23 @@ def write_dataset(
         jobs: The episodes in order.
         labeler: Writes `latent_action`; None leaves the feature out.
         workers: Processes; 0 for one a core.
+        engine: "local", or "ray" for tasks of a Ray cluster.
         resume: Continue a half-written dataset; a finished one is left as it is.
         force: Replace what is there.
         skip_bad: Leave out episodes whose data is bad, and list them.
         skipped: (key, reason) of recordings the caller left out already.
+        changed: File -> time of its last change, of sources that the header's hash does not
+            cover whole: `resume` refuses another one.
         on_progress: Called with (episodes done, episodes in all, key of the last).
 
     Raises:
-        UsageError: `out` is taken and neither `resume` nor `force` is given.
+        UsageError: `out` is taken and neither `resume` nor `force` is given, or there is no
+            such engine.
+        MissingError: Ray is not installed.
         MismatchError: `out` was begun with another header or other jobs.
         DataError: An episode is bad, or the disk is full.
     """
+    check_engine(workers, engine)
     if not jobs:
         raise DataError(f"no episode to write to {out}", hint="is the source empty?")
     if labeler is not None:
@@ -134,7 +144,11 @@ def write_dataset(
     if is_finished(out):
         return _finished(out, header)
     keys = [job.key for job in jobs]
-    identity = {"header": header.to_dict(), "jobs": {"count": len(keys), "hash": hash_json(keys)}}
+    identity = {
+        "header": header.to_dict(),
+        "jobs": {"count": len(keys), "hash": hash_json(keys)},
+        "changed": dict(changed or {}),
+    }
     with disk_errors(out):
         staging = Staging(out / PARTIAL)
         try:
@@ -142,10 +156,10 @@ def write_dataset(
                 staging.claim(identity)
                 staging.sweep()
                 tasks = [
-                    _Task(staging.root, index, job, header, labeler, skip_bad)
+                    _Task(staging.root.resolve(), index, job, header, labeler, skip_bad)
                     for index, job in enumerate(jobs)
                 ]
-                resumed = _write_episodes(staging, tasks, workers, on_progress)
+                resumed = _write_episodes(staging, tasks, workers, engine, on_progress)
                 return _finish(out, header, staging, keys, skipped, resumed)
         except (DataError, OSError):
             if staging.num_done() == 0:
@@ -166,13 +180,17 @@ class _Task:
 
 
 def _write_episodes(
-    staging: Staging, tasks: list[_Task], workers: int, on_progress: Progress | None
+    staging: Staging,
+    tasks: list[_Task],
+    workers: int,
+    engine: str,
+    on_progress: Progress | None,
 ) -> int:
     missing = [task for task in tasks if not staging.episode(task.index).is_dir()]
     done = resumed = len(tasks) - len(missing)
     if on_progress is not None:
         on_progress(done, len(tasks), "")
-    for key in run(_write_one, missing, count(workers, len(missing))):
+    for key in run(_write_one, missing, count(workers, len(missing)), engine):
         done += 1
         if on_progress is not None:
             on_progress(done, len(tasks), key)
@@ -228,6 +246,7 @@ def _write_files(
         "length": data.num_frames,
         "task": data.task,
         "source": data.source_name,
+        "notes": dict(data.notes),
         "stats": {**stats, CANVAS: pixels.result()},
         "pixels": pixels.counts.tolist(),
     }

@@ -1,4 +1,4 @@
-"""The same function over many items, in this process or in several."""
+"""The same function over many items: in this process, in several, or on a Ray cluster."""
 
 import multiprocessing
 import os
@@ -7,24 +7,39 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from importlib.util import find_spec
 from multiprocessing.connection import wait as wait_for
 from typing import Any
 
-from motus_embodiments import MotusError, UsageError
+from motus_adapters.cluster import run_on_ray
+from motus_embodiments import MissingError, MotusError, UsageError, nearest
+
+ENGINES = ("local", "ray")
 
 
-def count(workers: int, items: int) -> int:
-    """How many processes to start: 0 asks for one a core; never more than there are items.
+def check_engine(workers: int, engine: str) -> None:
+    """Refuse what `run` could not do, before anything is written.
 
     Raises:
-        UsageError: A negative number.
+        UsageError: A negative number of workers, or there is no such engine.
+        MissingError: Ray is not installed.
     """
     if workers < 0:
         raise UsageError(f"workers is {workers}; it must be 0 (one a core) or more")
+    if engine not in ENGINES:
+        raise UsageError(f"no engine named '{engine}'", hint=nearest(engine, ENGINES))
+    if engine == "ray" and find_spec("ray") is None:
+        raise MissingError("--engine ray needs Ray", hint="pip install 'motus-cli[ray]'")
+
+
+def count(workers: int, items: int) -> int:
+    """How many processes to start: 0 asks for one a core; never more than there are items."""
     return max(1, min(workers or len(os.sched_getaffinity(0)), items))
 
 
-def run[T, R](work: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[R]:
+def run[T, R](
+    work: Callable[[T], R], items: Iterable[T], workers: int, engine: str = "local"
+) -> Iterator[R]:
     """Yield `work(item)` for every item, in the order of completion.
 
     Only a few items wait in the queue at a time, so memory does not grow with their number.
@@ -32,16 +47,26 @@ def run[T, R](work: Callable[[T], R], items: Iterable[T], workers: int) -> Itera
     `work` leaves behind must be good at any moment.
 
     Args:
-        work: A function of module level; it and the items must be picklable if `workers` > 1.
+        work: A function of module level; it and the items must be picklable if other processes
+            are to work.
         items: What to work on.
-        workers: Processes; 1 works in this one.
+        workers: Processes; 1 of the local engine works in this one.
+        engine: One of `ENGINES`: processes of this machine, or tasks of a Ray cluster.
 
     Raises:
-        MotusError: A worker process was killed from outside.
+        MotusError: A worker process was killed from outside; on Ray, again and again.
     """
-    if workers == 1:
+    if engine == "ray":
+        yield from run_on_ray(work, items, workers)
+    elif workers == 1:
         yield from map(work, items)
-        return
+    else:
+        yield from _run_in_processes(work, items, workers)
+
+
+def _run_in_processes[T, R](
+    work: Callable[[T], R], items: Iterable[T], workers: int
+) -> Iterator[R]:
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, context, initializer=_start_worker)
     queue = iter(items)
@@ -70,7 +95,7 @@ _END: Any = object()
 def _start_worker() -> None:
     """One thread a worker; deaf to Ctrl-C, which is the parent's; no orphan when that is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ["OMP_NUM_THREADS"] = os.environ["OPENCV_FOR_THREADS_NUM"] = "1"
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_follow, args=(parent.sentinel,), daemon=True).start()

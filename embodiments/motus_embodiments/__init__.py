@@ -14,52 +14,79 @@ from motus_embodiments.errors import (
 
 if TYPE_CHECKING:
     from motus_embodiments.actions import ActionAdapter as ActionAdapter
+    from motus_embodiments.cards import ActionSpec as ActionSpec
     from motus_embodiments.cards import Card as Card
     from motus_embodiments.cards import Channel as Channel
+    from motus_embodiments.cards import card_differences as card_differences
+    from motus_embodiments.cards import card_files as card_files
     from motus_embodiments.cards import card_hash as card_hash
     from motus_embodiments.cards import list_cards as list_cards
     from motus_embodiments.cards import load_card as load_card
+    from motus_embodiments.cards import read_card as read_card
     from motus_embodiments.cards import save_card as save_card
     from motus_embodiments.coverage import Coverage as Coverage
     from motus_embodiments.derive import derive_card as derive_card
+    from motus_embodiments.drafts import Draft as Draft
     from motus_embodiments.kinematics import Kinematics as Kinematics
+    from motus_embodiments.mujoco_sampler import MujocoPoseSampler as MujocoPoseSampler
+    from motus_embodiments.portrait import save_portrait as save_portrait
     from motus_embodiments.register import add_embodiment as add_embodiment
     from motus_embodiments.register import check_card as check_card
+    from motus_embodiments.register import draft_embodiment as draft_embodiment
+    from motus_embodiments.register import write_draft as write_draft
     from motus_embodiments.rendering import Renderer as Renderer
-    from motus_embodiments.sampling import MujocoPoseSampler as MujocoPoseSampler
+    from motus_embodiments.sampling import Backend as Backend
     from motus_embodiments.sampling import Plan as Plan
     from motus_embodiments.sampling import PoseSampler as PoseSampler
     from motus_embodiments.sampling import SampleReport as SampleReport
+    from motus_embodiments.sampling import Tally as Tally
     from motus_embodiments.sampling import make_sampler as make_sampler
+    from motus_embodiments.skeleton import kinematic_model as kinematic_model
+    from motus_embodiments.workspace import Survey as Survey
 
 # Looked up on first use, so that a command's --help never pays for mujoco (PEP 562).
 _HOMES = {
     "ActionAdapter": "actions",
+    "ActionSpec": "cards",
+    "Backend": "sampling",
     "Card": "cards",
     "Channel": "cards",
     "Coverage": "coverage",
+    "Draft": "drafts",
     "Kinematics": "kinematics",
-    "MujocoPoseSampler": "sampling",
+    "MujocoPoseSampler": "mujoco_sampler",
     "Plan": "sampling",
     "PoseSampler": "sampling",
     "Renderer": "rendering",
     "SampleReport": "sampling",
+    "Survey": "workspace",
+    "Tally": "sampling",
     "add_embodiment": "register",
+    "card_differences": "cards",
+    "card_files": "cards",
     "card_hash": "cards",
     "check_card": "register",
     "derive_card": "derive",
+    "draft_embodiment": "register",
+    "kinematic_model": "skeleton",
     "list_cards": "cards",
     "load_card": "cards",
     "make_sampler": "sampling",
+    "read_card": "cards",
     "save_card": "cards",
+    "save_portrait": "portrait",
+    "write_draft": "register",
 }
 
 __all__ = [
     "ActionAdapter",
+    "ActionSpec",
+    "Backend",
     "Card",
     "Channel",
     "Coverage",
     "DataError",
+    "Draft",
     "Kinematics",
     "MismatchError",
     "MissingError",
@@ -69,16 +96,25 @@ __all__ = [
     "PoseSampler",
     "Renderer",
     "SampleReport",
+    "Survey",
+    "Tally",
     "UsageError",
     "add_embodiment",
+    "card_differences",
+    "card_files",
     "card_hash",
     "check_card",
     "derive_card",
+    "draft_embodiment",
+    "kinematic_model",
     "list_cards",
     "load_card",
     "make_sampler",
     "nearest",
+    "read_card",
     "save_card",
+    "save_portrait",
+    "write_draft",
 ]
 
 

@@ -1,20 +1,28 @@
 """The action contract of a card: native to canonical and back, and relative to a state."""
 
+from collections.abc import Callable
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from numpy import ndarray
 
-from motus_embodiments import checks
-from motus_embodiments.cards import list_cards
-from motus_embodiments.errors import DataError
-from motus_embodiments.kinematics import Kinematics, gripper_column
-from motus_embodiments.rotations import relative_vector, to_matrix, to_vector
-from motus_embodiments.schema import Card, Channel, Joint
+from motus_embodiments.changes import (
+    Axes,
+    chained_changes,
+    chained_targets,
+    change_of,
+    target_of,
+)
+from motus_embodiments.checks import check_limits, remarks_on
+from motus_embodiments.errors import DataError, MissingError
+from motus_embodiments.kinematics import Kinematics
+from motus_embodiments.native import NativeMap, What
+from motus_embodiments.pairs import check_pair
+from motus_embodiments.rotations import to_vector
+from motus_embodiments.schema import Card
 
-What = Literal["state", "action"]
+_Shift = Callable[[Card, ndarray, ndarray, Axes], ndarray]
 
 
 class ActionAdapter:
@@ -25,31 +33,58 @@ class ActionAdapter:
 
     def __init__(self, card: Card) -> None:
         self.card = card
-        self._maps = {
-            "state": _Map(card, "state", card.state_channels, card.state_order),
-            "action": _Map(card, "action", card.action_channels, card.action_order),
-        }
+        self._state = NativeMap(card, "state")
+        self._action = NativeMap(card, "action")
 
     @cached_property
     def kinematics(self) -> Kinematics:
         """Kinematics of the card, loaded when first needed."""
         return Kinematics(self.card)
 
-    def encode_state(self, native: Float[ndarray, "... n"]) -> Float[ndarray, "... n"]:
+    def as_recorded(
+        self, what: What, values: Float[ndarray, "... m"], canonical: Bool[ndarray, " m"]
+    ) -> Float[ndarray, "... m"]:
+        """Numbers in the recordings' order, some of them canonical already, all as if recorded.
+
+        A dataset may tell the units of some of its channels better than the card does.
+        """
+        return (self._state if what == "state" else self._action).as_recorded(values, canonical)
+
+    def encode_state(self, native: Float[ndarray, "... m"]) -> Float[ndarray, "... n"]:
         """Recorded state to the card's order and SI units."""
-        return self._maps["state"].encode(native)
+        return self._state.encode(native)
 
-    def decode_state(self, canonical: Float[ndarray, "... n"]) -> Float[ndarray, "... n"]:
+    def decode_state(self, canonical: Float[ndarray, "... n"]) -> Float[ndarray, "... m"]:
         """Canonical state to the recordings' order and units."""
-        return self._maps["state"].decode(canonical)
+        return self._state.decode(canonical)
 
-    def encode_action(self, native: Float[ndarray, "... a"]) -> Float[ndarray, "... a"]:
-        """Recorded action to the card's order and SI units."""
-        return self._maps["action"].encode(native)
+    def encode_action(
+        self, native: Float[ndarray, "... b"], state: Float[ndarray, "... n"] | None = None
+    ) -> Float[ndarray, "... a"]:
+        """Recorded actions to targets in the card's order and SI units.
 
-    def decode_action(self, canonical: Float[ndarray, "... a"]) -> Float[ndarray, "... a"]:
-        """Canonical action to the robot's order and units."""
-        return self._maps["action"].decode(canonical)
+        Args:
+            native: Recorded actions; [.., T, b] where the card's recordings hold changes.
+            state: Canonical states, needed for changes only: those of the same frames [.., T, n],
+                or that of the first frame [.., n], and then the robot is taken to reach each
+                target.
+
+        Raises:
+            DataError: Another number of channels than the card's; changes without states.
+        """
+        values = self._action.encode(native)
+        if self.card.action.delta is None:
+            return values
+        return self._shifted(values, state, chained_targets, target_of)
+
+    def decode_action(
+        self, canonical: Float[ndarray, "... a"], state: Float[ndarray, "... n"] | None = None
+    ) -> Float[ndarray, "... b"]:
+        """Canonical actions to the robot's order and units; inverse of `encode_action`."""
+        if self.card.action.delta is not None:
+            canonical = np.asarray(canonical, np.float64)
+            canonical = self._shifted(canonical, state, chained_changes, change_of)
+        return self._action.decode(canonical)
 
     def check(self, values: Float[ndarray, "T n"], kind: What, where: str = "") -> None:
         """Check canonical values against the card's limits.
@@ -58,7 +93,7 @@ class ActionAdapter:
             DataError: With channel, value, limit and frame; the hint names degrees for radians,
                 a gripper in other units, and swapped arms, where the numbers show it.
         """
-        checks.check_limits(self.card, np.asarray(values, np.float64), kind, where)
+        check_limits(self.card, np.asarray(values, np.float64), kind, where)
 
     def check_pair(
         self, state: Float[ndarray, "T n"], action: Float[ndarray, "T a"], where: str = ""
@@ -66,15 +101,25 @@ class ActionAdapter:
         """Check canonical states and actions against each other.
 
         Raises:
-            DataError: An action's gripper runs against its state, or its arms are exchanged.
+            DataError: An action's gripper runs against its state, its arms are exchanged, or it
+                comes a frame late.
         """
-        checks.check_pair(self.card, np.asarray(state), np.asarray(action), where)
+        state, action = np.asarray(state, np.float64), np.asarray(action, np.float64)
+        check_pair(self.card, state, action, self._told(state), where)
+
+    def remarks(self, low: Float[ndarray, " n"], high: Float[ndarray, " n"]) -> tuple[str, ...]:
+        """What to doubt about a source whose canonical states span `low` to `high`."""
+        return remarks_on(self.card, low, high)
 
     def command(self, state: Float[ndarray, "T n"]) -> Float[ndarray, "T a"]:
-        """The canonical actions that command these canonical states."""
+        """The canonical actions that command these canonical states.
+
+        Raises:
+            UsageError: Actions are end-effector poses, and the card has no way to know them.
+        """
         state = np.asarray(state, np.float64)
-        if self.card.action.representation == "joint_position":
-            return state.copy()
+        if self.card.action.representation in ("joint_position", "none"):
+            return state[:, self._same]
         poses = self.kinematics.poses(state)
         columns: list[Float[ndarray, "T k"]] = []
         for a, arm in enumerate(self.card.arms):
@@ -82,7 +127,7 @@ class ActionAdapter:
             if self.card.action.representation == "ee_pose":
                 columns.append(to_vector(poses[:, a, :3, :3]))
             if arm.gripper:
-                columns.append(state[:, [gripper_column(self.card, arm)]])
+                columns.append(state[:, [self._state_names.index(arm.gripper_name)]])
         return np.concatenate(columns, axis=1)
 
     def relative(
@@ -99,103 +144,73 @@ class ActionAdapter:
             state: Canonical states; its leading sizes are the first ones of `action`, so that
                 [n] serves every step and [B, n] serves [B, steps, a].
         """
-        return self._shift(action, state, forward=True)
+        action = np.array(action, np.float64)
+        reference = self._condition(action, state)
+        return action if reference is None else change_of(self.card, action, reference, "mixed")
 
     def absolute(
         self, action: Float[ndarray, "... a"], state: Float[ndarray, "... n"]
     ) -> Float[ndarray, "... a"]:
         """Inverse of `relative`."""
-        return self._shift(action, state, forward=False)
+        action = np.array(action, np.float64)
+        reference = self._condition(action, state)
+        return action if reference is None else target_of(self.card, action, reference, "mixed")
 
-    def _shift(
-        self, action: Float[ndarray, "... a"], state: Float[ndarray, "... n"], *, forward: bool
-    ) -> Float[ndarray, "... a"]:
-        out = np.array(action, np.float64)
+    @cached_property
+    def _state_names(self) -> list[str]:
+        return [channel.name for channel in self.card.state_channels]
+
+    @cached_property
+    def _same(self) -> list[int]:
+        """Columns of the state that joint actions command."""
+        return [self._state_names.index(channel.name) for channel in self.card.action_channels]
+
+    def _told(self, state: Float[ndarray, "T n"]) -> Float[ndarray, "T a"] | None:
+        """`command`, or None where that needs a model that is not here."""
+        joints = self.card.action.representation in ("joint_position", "none")
+        try:
+            return self.command(state) if joints or self.kinematics.has_poses else None
+        except MissingError:
+            return None
+
+    def _condition(
+        self, action: Float[ndarray, "... a"], state: Float[ndarray, "... n"]
+    ) -> Float[ndarray, "... a"] | None:
+        """The commands of condition states, shaped to stand beside `action`; None if absolute."""
         state = np.asarray(state, np.float64)
-        _check_shapes(self.card, out, state)
+        _check_shapes(self.card, action, state)
         if not self.card.action.relative:
-            return out
-        wide = (*state.shape[:-1], *(1,) * (out.ndim - state.ndim))
-        if self.card.action.representation == "joint_position":
-            joints = [i for i, c in enumerate(self.card.action_channels) if c.kind == "joint"]
-            offset = state.reshape(*wide, -1)[..., joints]
-            out[..., joints] += -offset if forward else offset
-            return out
-        poses = self.kinematics.poses(state.reshape(-1, state.shape[-1]))
-        column = 0
-        for a, arm in enumerate(self.card.arms):
-            p = poses[:, a, :3, 3].reshape(*wide, 3)
-            out[..., column : column + 3] += -p if forward else p
-            column += 3
-            if self.card.action.representation == "ee_pose":
-                R = poses[:, a, :3, :3].reshape(*wide, 3, 3)
-                turn = to_matrix(out[..., column : column + 3])
-                out[..., column : column + 3] = (
-                    relative_vector(R, turn) if forward else to_vector(R @ turn)
-                )
-                column += 3
-            column += arm.gripper is not None
-        return out
+            return None
+        commands = self.command(state.reshape(-1, state.shape[-1]))
+        return commands.reshape(*state.shape[:-1], *(1,) * (action.ndim - state.ndim), -1)
 
-
-class _Map:
-    """canonical[order] = (native - offset) * factor."""
-
-    def __init__(
-        self, card: Card, what: What, channels: tuple[Channel, ...], order: tuple[str, ...]
-    ) -> None:
-        self.card, self.what = card, what
-        names = [channel.name for channel in channels]
-        self.columns = [order.index(name) for name in names] if order else list(range(len(names)))
-        self.factor, self.offset = np.ones(len(names)), np.zeros(len(names))
-        joints = _joints(card)
-        grippers = {arm.gripper_name: arm.gripper for arm in card.arms if arm.gripper}
-        for i, channel in enumerate(channels):
-            if channel.kind == "joint":
-                self.factor[i] = joints[channel.name].factor
-            elif channel.kind == "gripper":
-                closed, opened = grippers[channel.name].span(what)
-                self.factor[i], self.offset[i] = 1 / (opened - closed), closed
-
-    def encode(self, native: Float[ndarray, "... n"]) -> Float[ndarray, "... n"]:
-        native = self._floats(native)
-        return (native[..., self.columns] - self.offset) * self.factor
-
-    def decode(self, canonical: Float[ndarray, "... n"]) -> Float[ndarray, "... n"]:
-        canonical = self._floats(canonical)
-        native = np.empty_like(canonical)
-        native[..., self.columns] = canonical / self.factor + self.offset
-        return native
-
-    def _floats(self, values: Float[ndarray, "... n"]) -> Float[ndarray, "... n"]:
-        values = np.asarray(values, np.float64)
-        if values.ndim == 0 or values.shape[-1] != len(self.columns):
-            raise _wrong_width(self.card, self.what, values.shape[-1] if values.ndim else 1)
-        return values
-
-
-def _joints(card: Card) -> dict[str, Joint]:
-    arms = (joint for arm in card.arms for joint in arm.joints)
-    return {joint.name: joint for joint in (*arms, *card.joints)}
-
-
-def _channels(card: Card, what: What) -> tuple[Channel, ...]:
-    return card.state_channels if what == "state" else card.action_channels
-
-
-def _wrong_width(card: Card, what: What, found: int) -> DataError:
-    channels = _channels(card, what)
-    names = ", ".join(channel.name for channel in channels[:8])
-    more = ", ..." if len(channels) > 8 else ""
-    fitting = [
-        f"'{other.name}'" for other, _ in list_cards() if len(_channels(other, what)) == found
-    ]
-    hint = f"a card with {found} {what} channels: {', '.join(fitting)}" if fitting else None
-    return DataError(
-        f"the {what} has {found} channels, the card '{card.name}' has {len(channels)} "
-        f"({names}{more})",
-        hint=hint or f"no known card has {found} {what} channels; motus add-embodiment makes one",
-    )
+    def _shifted(
+        self,
+        values: Float[ndarray, "... a"],
+        state: Float[ndarray, "... n"] | None,
+        chained: _Shift,
+        single: _Shift,
+    ) -> Float[ndarray, "... a"]:
+        """Changes to targets or back, frame by frame, or as a chain from the first state."""
+        if state is None or values.ndim < 2:
+            raise DataError(
+                f"the actions of '{self.card.name}' are changes: they mean something only as a "
+                "recording [T, n], beside its states",
+                hint="map a state column as well",
+            )
+        state = np.asarray(state, np.float64)
+        if values.ndim > 2 and len(values) == len(state):
+            rows = zip(values, state, strict=True)
+            return np.stack([self._shifted(v, s, chained, single) for v, s in rows])
+        if values.ndim > 2 or (state.ndim == 2 and len(state) != len(values)):
+            raise DataError(
+                f"actions {list(values.shape)} do not belong to states {list(state.shape)}"
+            )
+        axes = self.card.action.axes
+        if state.ndim == 1 or self.card.action.delta == "command":
+            first = self.command(np.atleast_2d(state)[:1])[0]
+            return chained(self.card, values, first, axes)
+        return single(self.card, values, self.command(state), axes)
 
 
 def _check_shapes(

@@ -3,12 +3,15 @@
 import hashlib
 import json
 import typing
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from motus_embodiments.drafts import refuse_unfinished, table_text
 from motus_embodiments.errors import UsageError, nearest
 from motus_embodiments.schema import ActionSpec as ActionSpec
 from motus_embodiments.schema import Arm as Arm
@@ -40,7 +43,7 @@ def load_card(name_or_path: str | Path) -> Card:
         if not path.is_file():
             raise UsageError(f"no card at {path}", hint="motus embodiments lists the known ones")
         return read_card(path)
-    paths = _card_paths()
+    paths = card_files()
     if text not in paths:
         hint = nearest(text, paths)
         if not hint.startswith("did you mean"):
@@ -50,8 +53,12 @@ def load_card(name_or_path: str | Path) -> Card:
 
 
 def list_cards() -> list[tuple[Card, Path]]:
-    """Every known card with its file, in order of name; a user's own hides a shipped one."""
-    return [(read_card(path), path) for _, path in sorted(_card_paths().items())]
+    """Every valid card with its file, in order of name; a user's own hides a shipped one."""
+    found = []
+    for _, path in sorted(card_files().items()):
+        with suppress(UsageError):  # a card that someone is still writing; `card_files` has it
+            found.append((read_card(path), path))
+    return found
 
 
 def shipped_card(name: str) -> Path | None:
@@ -69,14 +76,24 @@ def read_card(path: Path) -> Card:
         raise UsageError(f"cannot read the card {path}: {line}", where=str(path)) from error
     if not isinstance(data, dict):
         raise UsageError(f"the card {path} is not a table of keys", where=str(path))
-    try:
-        card = Card.model_validate(data)
-    except ValidationError as error:
-        raise _explain(error, path) from error
+    refuse_unfinished(data, path)
+    card = validated(data, path)
     if card.model is None or card.model.file is None:
         return card
     file = str((path.parent / card.model.file).resolve())
     return card.model_copy(update={"model": card.model.model_copy(update={"file": file})})
+
+
+def validated(data: Mapping[str, Any], where: Path) -> Card:
+    """The card of a table.
+
+    Raises:
+        UsageError: The first thing that is wrong, with its key; `where` it came from.
+    """
+    try:
+        return Card.model_validate(data)
+    except ValidationError as error:
+        raise _explain(error, where) from error
 
 
 def save_card(card: Card, folder: Path, force: bool = False) -> Path:
@@ -91,7 +108,7 @@ def save_card(card: Card, folder: Path, force: bool = False) -> Path:
         file = Path(card.model.file)
         inside = file.is_relative_to(folder.resolve())
         data["model"]["file"] = str(file.relative_to(folder.resolve()) if inside else file)
-    write_text(path, yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=100))
+    write_text(path, table_text(data))
     return path
 
 
@@ -118,16 +135,17 @@ def write_text(path: Path, text: str) -> None:
 def card_hash(card: Card) -> str:
     """Hex hash over everything that gives the card's numbers their meaning.
 
-    Titles, notes and the folder of a model file change nothing.
+    Titles, notes and the folder of a model file change nothing; nor does a key at its default.
     """
-    data = card.model_dump(mode="json", exclude=_TEXT)
+    data = card.model_dump(mode="json", exclude=_TEXT, exclude_defaults=True)
     if card.model and card.model.file:
         data["model"]["file"] = Path(card.model.file).name
     text = json.dumps(data, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _card_paths() -> dict[str, Path]:
+def card_files() -> dict[str, Path]:
+    """File of every known card, by name, valid or not."""
     return {path.stem: path for folder in (SHIPPED, OWN) for path in sorted(folder.glob("*.yaml"))}
 
 
@@ -165,3 +183,30 @@ def _table_in(annotation: Any) -> type[BaseModel] | None:
         return annotation
     found = (_table_in(argument) for argument in typing.get_args(annotation))
     return next((table for table in found if table is not None), None)
+
+
+def card_differences(old: Card, new: Card) -> list[tuple[str, Any, Any]]:
+    """(key, value in `old`, value in `new`) of every value in which two cards differ.
+
+    Arms, joints and cameras are paired by side and name, so that one more joint is one line.
+    """
+    return list(_differences(_named(old.model_dump()), _named(new.model_dump()), ""))
+
+
+def _named(value: Any) -> Any:
+    """Lists of tables as tables by name or side."""
+    if isinstance(value, dict):
+        return {key: _named(item) for key, item in value.items()}
+    if isinstance(value, list | tuple) and value and all(isinstance(v, dict) for v in value):
+        keys = [v.get("side") or v.get("name") or str(i) for i, v in enumerate(value)]
+        return {key: _named(item) for key, item in zip(keys, value, strict=True)}
+    return value
+
+
+def _differences(old: Any, new: Any, where: str) -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in dict.fromkeys([*old, *new]):
+            place = f"{where}.{key}" if where else str(key)
+            yield from _differences(old.get(key), new.get(key), place)
+    elif old != new:
+        yield where, old, new

@@ -1,22 +1,23 @@
-"""What recordings say against their card: limits, and what the wrong numbers look like."""
+"""Values against a card's limits, and what the wrong ones look like."""
 
 import math
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
 from motus_embodiments.errors import DataError
+from motus_embodiments.native import What
+from motus_embodiments.pairs import exchange
 from motus_embodiments.schema import Card, Channel
-
-What = Literal["state", "action"]
 
 # Encoders and controllers overshoot: this much beyond a limit is still a good recording.
 _SHARE = 0.02  # of a joint's range
 _REACH = 0.01  # m, of a commanded position
 _TURN = 1e-3  # rad
+_MOVES, _BARELY = 0.005, 0.2  # of a gripper's stroke: that it moves, that it hardly opens
 _DEGREE = math.pi / 180
+_TURNS = 4 * math.pi  # rad, two turns: further than a joint without stated limits is turned
 
 
 def check_limits(card: Card, values: Float[ndarray, "T n"], kind: What, where: str) -> None:
@@ -35,15 +36,19 @@ def check_limits(card: Card, values: Float[ndarray, "T n"], kind: What, where: s
             hint="numbers that are not finite cannot be learned from; drop the recording",
             where=where or None,
         )
+    if not values.size:
+        return
     beyond = np.maximum(low - values, values - high)
-    if not len(values) or beyond.max() <= 0:
+    if beyond.max() <= 0:
+        _check_degrees(card, channels, values, kind, where)
         return
     frame, column = (int(x) for x in np.unravel_index(np.argmax(beyond), beyond.shape))
     channel, value = channels[column], values[frame, column]
     unit = "" if channel.unit == "1" else f" {channel.unit}"
+    least, most = max(channel.low, low[column]), min(channel.high, high[column])
     raise DataError(
         f"{kind} '{channel.name}' is {value:.4g}{unit} at frame {frame}{place}; "
-        f"the card '{card.name}' allows {channel.low:.4g} to {channel.high:.4g}{unit}",
+        f"the card '{card.name}' allows {least:.4g} to {most:.4g}{unit}",
         hint=_explanation(card, channels, values, low, high, channel)
         or "is it another robot, or another order of channels? "
         "motus embodiments show prints the card's limits",
@@ -51,35 +56,24 @@ def check_limits(card: Card, values: Float[ndarray, "T n"], kind: What, where: s
     )
 
 
-def check_pair(
-    card: Card, state: Float[ndarray, "T n"], action: Float[ndarray, "T a"], where: str
-) -> None:
-    """Check a recording's actions against its states: what follows cannot be seen in limits.
+def remarks_on(
+    card: Card, low: Float[ndarray, " n"], high: Float[ndarray, " n"]
+) -> tuple[str, ...]:
+    """What the range of all states of a source makes one doubt, though no value proves it.
 
-    Raises:
-        DataError: A gripper's command runs against its opening, or the arms are exchanged.
+    Args:
+        card: The robot.
+        low: Smallest canonical value of each channel over all recordings.
+        high: Largest.
     """
-    place = f" in {where}" if where else ""
-    state_names = [channel.name for channel in card.state_channels]
-    for column, channel in enumerate(card.action_channels):
-        if channel.kind != "gripper":
-            continue
-        opening = state[:, state_names.index(channel.name)]
-        if _runs_against(action[:, column], opening):
-            raise DataError(
-                f"the action of '{channel.name}' runs against its state{place}: "
-                "one of them is inverted",
-                hint="give the gripper action_closed and action_open in the card "
-                "(open is 1 after conversion)",
-                where=where or None,
+    remarks = []
+    for channel, least, most in zip(card.state_channels, low, high, strict=True):
+        if channel.kind == "gripper" and most - least > _MOVES and most < _BARELY:
+            remarks.append(
+                f"'{channel.name}' never opens beyond {most:.2g} of its stroke: is it recorded in "
+                "m? give the gripper closed and open in the card"
             )
-    if card.action.representation == "joint_position" and _arms_exchanged(card, state, action):
-        raise DataError(
-            f"the actions of the left arm follow the right arm's states{place}, and the other "
-            "way round",
-            hint="the arms are swapped in one of the two; give action_order in the card",
-            where=where or None,
-        )
+    return tuple(remarks)
 
 
 def _allowed(
@@ -87,13 +81,41 @@ def _allowed(
 ) -> tuple[Float[ndarray, " n"], Float[ndarray, " n"]]:
     """Limits with the allowance of each kind of channel."""
     slack = {arm.gripper_name: arm.gripper.slack for arm in card.arms if arm.gripper}
+    joints = [*(joint for arm in card.arms for joint in arm.joints), *card.joints]
+    slack |= {joint.name: joint.slack for joint in joints if joint.slack is not None}
     low, high = np.array([c.low for c in channels]), np.array([c.high for c in channels])
     spare = np.array([_allowance(c, slack) for c in channels])
+    turns = np.array([c.kind == "joint" and c.unit == "rad" for c in channels], bool)
+    low[turns & np.isinf(low)], high[turns & np.isinf(high)] = -_TURNS, _TURNS
     return low - spare, high + spare
 
 
+def _check_degrees(
+    card: Card, channels: tuple[Channel, ...], values: Float[ndarray, "T n"], kind: What, where: str
+) -> None:
+    """Refuse radians where the card says degrees: they would leave an arm stretched at zero.
+
+    Raises:
+        DataError: All of at least three such joints stay within 2 pi degrees, though one of them
+            is at home further out.
+    """
+    joints = {j.name: j for arm in card.arms for j in arm.joints if j.unit == "deg" and not j.zero}
+    columns = [i for i, c in enumerate(channels) if c.name in joints]
+    if (kind == "action" and card.action.delta is not None) or len(columns) < 3:
+        return
+    near = np.abs(values[:, columns]).max() <= 2 * math.pi * _DEGREE
+    at_home = max(abs(joint.home) for joint in joints.values())
+    if near and at_home > 0.3 and np.ptp(values[:, columns], axis=0).max() > 1e-4:
+        raise DataError(
+            f"no joint of the {kind} leaves {2 * math.pi:.3g} degrees of zero"
+            f"{f' in {where}' if where else ''}; the angles look like radians",
+            hint="set unit: rad for these joints in the card",
+            where=where or None,
+        )
+
+
 def _allowance(channel: Channel, slack: dict[str, float]) -> float:
-    if channel.kind == "gripper":
+    if channel.name in slack:
         return slack[channel.name]
     if channel.kind == "position":
         return _REACH
@@ -121,7 +143,7 @@ def _explanation(
     fits = _within(values[:, turns] * _DEGREE, low[turns], high[turns])
     if turns and np.abs(values[:, turns]).max() > 2 * math.pi and fits:
         return "the angles look like degrees: set unit: deg for these joints in the card"
-    swapped = _exchange(channels)
+    swapped = exchange(channels)
     if swapped is not None and _within(values[:, swapped], low, high):
         return "the values fit with left and right arm exchanged: give state_order, action_order"
     return None
@@ -142,38 +164,3 @@ def _within(
     values: Float[ndarray, "T n"], low: Float[ndarray, " n"], high: Float[ndarray, " n"]
 ) -> bool:
     return bool(((values >= low) & (values <= high)).all())
-
-
-def _exchange(channels: tuple[Channel, ...]) -> list[int] | None:
-    """Columns with the arms exchanged, None where they are not alike."""
-    left = [i for i, c in enumerate(channels) if c.side == "left"]
-    right = [i for i, c in enumerate(channels) if c.side == "right"]
-    if not left or [channels[i].kind for i in left] != [channels[i].kind for i in right]:
-        return None
-    columns = list(range(len(channels)))
-    for a, b in zip(left, right, strict=True):
-        columns[a], columns[b] = b, a
-    return columns
-
-
-def _runs_against(command: Float[ndarray, " T"], opening: Float[ndarray, " T"]) -> bool:
-    """Whether 1 - command explains the next opening far better than the command does."""
-    if len(opening) < 10 or np.ptp(command) < 0.3 or np.ptp(opening) < 0.3:
-        return False
-    after = opening[1:]
-    straight = np.abs(after - command[:-1]).mean()
-    turned = np.abs(after - (1 - command[:-1])).mean()
-    return bool(turned < 0.5 * straight and np.corrcoef(after, command[:-1])[0, 1] < -0.6)
-
-
-def _arms_exchanged(
-    card: Card, state: Float[ndarray, "T n"], action: Float[ndarray, "T n"]
-) -> bool:
-    """Whether the actions lie far closer to the states with the arms exchanged."""
-    swapped = _exchange(card.state_channels)
-    joints = [i for i, c in enumerate(card.state_channels) if c.kind == "joint" and c.side]
-    if swapped is None or not len(state):
-        return False
-    straight = np.abs(action[:, joints] - state[:, joints]).mean()
-    crossed = np.abs(action[:, swapped][:, joints] - state[:, joints]).mean()
-    return bool(straight > 0.1 and crossed < 0.25 * straight)

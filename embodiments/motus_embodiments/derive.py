@@ -5,30 +5,46 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from motus_embodiments.cards import load_card, read_card, shipped_card
+from motus_embodiments.cards import load_card, read_card, shipped_card, validated
+from motus_embodiments.drafts import UNKNOWN, Draft
 from motus_embodiments.errors import UsageError, nearest
 from motus_embodiments.modelfacts import Chain, ModelFacts
-from motus_embodiments.models import MENAGERIE, load_model, model_file
-from motus_embodiments.schema import (
-    ActionSpec,
-    Arm,
-    Camera,
-    Card,
-    Gripper,
-    Joint,
-    Representation,
-    RobotModel,
-    Role,
-    Side,
-)
+from motus_embodiments.models import MENAGERIE, load_model, model_file, packaged
+from motus_embodiments.schema import Card, Representation, Role, Side
 
 _ROLES = ("head", "left_wrist", "right_wrist")
 _ACTIONS = ("joint_position", "ee_pose", "ee_position")
 
 
-def derive_card(
+def derive_card(name: str, model: str | Path | None = None, **options: Any) -> Card:
+    """Derive a card from an MJCF or URDF file; without `model` give the known card `name`.
+
+    Takes the options of `draft_card`; whatever is needed and not given is listed in one error.
+
+    Raises:
+        UsageError: Something is missing or names what the model does not have.
+        DataError: The model cannot be loaded.
+    """
+    if model is None:
+        path = shipped_card(name)
+        return read_card(path) if path else load_card(name)
+    return finished(draft_card(name, model, **options))
+
+
+def finished(draft: Draft) -> Card:
+    """The card of a draft.
+
+    Raises:
+        UsageError: Something is still missing.
+    """
+    if draft.missing:
+        raise draft.ask()
+    return validated(draft.data, draft.source)
+
+
+def draft_card(
     name: str,
-    model: str | Path | None = None,
+    model: str | Path,
     *,
     end_effector: str | Mapping[str, str] | None = None,
     side: Side | None = None,
@@ -42,15 +58,16 @@ def derive_card(
     unit: Literal["rad", "deg"] = "rad",
     home: str | None = None,
     title: str | None = None,
-) -> Card:
-    """Derive a card from an MJCF or URDF file; without `model` give the known card `name`.
+) -> Draft:
+    """Read from an MJCF or URDF file what it states of a card.
 
     The model states joints, limits, coupled fingers, home poses and cameras. The options are
-    what it cannot state; whatever of that is needed and not given is listed in one error.
+    what it cannot state.
 
     Args:
         name: Name of the card.
-        model: A file, a folder with one model, or a path inside MENAGERIE_ROOT.
+        model: A file, a folder with one model, PACKAGE:PATH of an installed package, or a path
+            inside MENAGERIE_ROOT.
         end_effector: Site or body that is to be moved; for two arms {"left": .., "right": ..}.
         side: Which arm it is, for a robot with one.
         gripper: The gripper's driven joints, where more than two could be; () for none.
@@ -66,72 +83,62 @@ def derive_card(
         title: One line for people.
 
     Raises:
-        UsageError: Something is missing or names what the model does not have.
+        UsageError: An option names what the model does not have.
         DataError: The model cannot be loaded.
     """
-    if model is None:
-        path = shipped_card(name)
-        return read_card(path) if path else load_card(name)
     file = model_file(model)
     facts = ModelFacts(load_model(file), file)
     wanted = _end_effectors(end_effector, side)
     missing = _missing(facts, wanted, side, end_effector, cameras, rate, action)
+    if not wanted:
+        return Draft(file, {}, missing)
     chains = {s: facts.chain(frame) for s, frame in wanted.items()}
     hands = {s: _hand(facts, chain, s, gripper, missing) for s, chain in chains.items()}
-    ends = {s: _ends(facts, chains[s], hands[s], gripper_open, missing) for s in chains}
     if any(hands.values()) and gripper_values is None:
         missing["gripper_values"] = "closed and open as recordings hold them, such as 0 1"
-    if missing or rate is None or action is None:
-        raise _ask(file, missing)
     positions, origin = facts.home(home)
     shared = _shared(chains)
-    arms = tuple(
-        Arm(
-            side=s,
-            joints=tuple(
-                _joint(facts, j, positions, unit) for j in chain.joints if j not in shared
-            ),
-            gripper=_gripper(hands[s], ends[s], gripper_values, positions),
-            end_effector=wanted[s],
-            base=None if shared else chain.base,
-        )
-        for s, chain in chains.items()
-    )
-    return Card(
-        name=name,
-        title=title or f"{name}, from {file.name}",
-        arms=arms,
-        joints=tuple(_joint(facts, j, positions, unit) for j in shared),
-        cameras=_cameras(facts, cameras or {}),
-        rate=rate,
-        model=_reference(file),
-        action=ActionSpec(
-            representation=action,
-            relative=action != "joint_position" if relative is None else relative,
-        ),
-        sources={
-            "arms.joints": f"{file.name}: chains to {', '.join(wanted.values())}",
-            "arms.joints.home": f"{file.name}: {origin}",
-            "arms.gripper": f"{file.name}: driven joints and the ends of their ranges",
-            "rate, action, arms.side, arms.end_effector, cameras.role": "given by the user",
-        },
-    )
+    arms = []
+    for s, chain in chains.items():
+        ends = _ends(facts, hands[s], gripper_open, missing)
+        arm: dict[str, Any] = {
+            "side": s,
+            "joints": [_joint(facts, j, positions, unit) for j in chain.joints if j not in shared],
+        }
+        if hands[s]:
+            arm["gripper"] = _gripper(hands[s], ends, gripper_values, positions)
+        arm |= {"end_effector": wanted[s]} | ({"base": chain.base} if not shared else {})
+        arms.append(_without_none(arm))
+    data: dict[str, Any] = {"name": name, "title": title or f"{name}, from {file.name}"}
+    data |= {"arms": arms, "joints": [_joint(facts, j, positions, unit) for j in shared]}
+    data["cameras"] = UNKNOWN if "cameras" in missing else _cameras(facts, cameras or {})
+    data |= {"rate": rate or UNKNOWN, "model": _reference(model, file)}
+    data["action"] = {
+        "representation": action or UNKNOWN,
+        "relative": action in ("ee_pose", "ee_position") if relative is None else relative,
+    }
+    data["sources"] = {
+        "arms.joints": f"{file.name}: chains to {', '.join(wanted.values())}",
+        "arms.joints.home": f"{file.name}: {origin}",
+        "arms.gripper": f"{file.name}: driven joints and the ends of their ranges",
+        "rate, action, arms.side, arms.end_effector, cameras.role": "given by the user",
+    }
+    return Draft(file, data, missing)
 
 
-def _end_effectors(given: str | Mapping[str, str] | None, side: Side | None) -> dict[Side, str]:
-    """Side -> frame, left first; empty where one of the two is not known."""
+def _end_effectors(given: str | Mapping[str, str] | None, side: Side | None) -> dict[str, str]:
+    """Side (`UNKNOWN` if not given) -> frame, left first; empty where no frame is known."""
     if isinstance(given, Mapping):
         odd = set(given) - {"left", "right"}
         if odd:
             raise UsageError(f"end_effector has the side '{odd.pop()}'", hint="left or right")
-        sides: tuple[Side, ...] = ("left", "right")
-        return {s: given[s] for s in sides if s in given}
-    return {side: given} if given and side else {}
+        return {s: given[s] for s in ("left", "right") if s in given}
+    return {side or UNKNOWN: given} if given else {}
 
 
 def _missing(
     facts: ModelFacts,
-    wanted: dict[Side, str],
+    wanted: Mapping[str, str],
     side: Side | None,
     end_effector: str | Mapping[str, str] | None,
     cameras: Mapping[str, Role] | None,
@@ -161,17 +168,10 @@ def _missing(
     return missing
 
 
-def _ask(file: Path, missing: dict[str, str]) -> UsageError:
-    lines = [f"--{option.replace('_', '-')}: {what}" for option, what in missing.items()]
-    return UsageError(
-        f"{file} cannot say {', '.join(missing)}", hint="\n".join(["give", *lines]), where=str(file)
-    )
-
-
 def _hand(
     facts: ModelFacts,
     chain: Chain,
-    side: Side,
+    side: str,
     given: tuple[str, ...] | Mapping[str, tuple[str, ...]] | None,
     missing: dict[str, str],
 ) -> tuple[str, ...]:
@@ -194,7 +194,6 @@ def _hand(
 
 def _ends(
     facts: ModelFacts,
-    chain: Chain,
     hand: tuple[str, ...],
     opens: Literal["high", "low"] | None,
     missing: dict[str, str],
@@ -212,7 +211,7 @@ def _ends(
     return ends
 
 
-def _shared(chains: Mapping[Side, Chain]) -> tuple[str, ...]:
+def _shared(chains: Mapping[str, Chain]) -> tuple[str, ...]:
     """Joints that move both arms: a torso."""
     if len(chains) < 2:
         return ()
@@ -222,19 +221,20 @@ def _shared(chains: Mapping[Side, Chain]) -> tuple[str, ...]:
 
 def _joint(
     facts: ModelFacts, name: str, home: Mapping[str, float], unit: Literal["rad", "deg"]
-) -> Joint:
+) -> dict[str, Any]:
     low, high = facts.limits(name)
     position = home[name]
     if low is not None and high is not None:
         position = min(max(position, low), high)
-    return Joint(
-        name=name,
-        unit="m" if facts.slides(name) else unit,
-        low=low,
-        high=high,
-        home=position,
-        velocity=facts.velocity(name),
-    )
+    joint = {
+        "name": name,
+        "unit": "m" if facts.slides(name) else unit,
+        "low": low,
+        "high": high,
+        "home": position,
+        "velocity": facts.velocity(name),
+    }
+    return _without_none(joint)
 
 
 def _gripper(
@@ -242,23 +242,19 @@ def _gripper(
     ends: tuple[tuple[float, ...], tuple[float, ...]],
     values: tuple[float, float] | None,
     home: Mapping[str, float],
-) -> Gripper | None:
-    if not hand or values is None:
-        return None
+) -> dict[str, Any]:
     closed, opened = ends
+    recorded = values or (UNKNOWN, UNKNOWN)
+    gripper: dict[str, Any] = {"joints": hand, "closed": recorded[0], "open": recorded[1]}
+    if not closed:
+        return gripper | {"model_closed": UNKNOWN, "model_open": UNKNOWN}
     opening = (home[hand[0]] - closed[0]) / (opened[0] - closed[0])
-    return Gripper(
-        joints=hand,
-        closed=values[0],
-        open=values[1],
-        model_closed=closed,
-        model_open=opened,
-        home=min(max(opening, 0.0), 1.0),
-    )
+    gripper |= {"model_closed": closed, "model_open": opened}
+    return gripper | {"home": min(max(opening, 0.0), 1.0)}
 
 
-def _cameras(facts: ModelFacts, given: Mapping[str, Role]) -> tuple[Camera, ...]:
-    cameras = []
+def _cameras(facts: ModelFacts, given: Mapping[str, Role]) -> list[dict[str, Any]]:
+    cameras: list[dict[str, Any]] = []
     for text, role in given.items():
         name, _, model_name = text.partition(":")
         model_name = model_name or name
@@ -267,14 +263,21 @@ def _cameras(facts: ModelFacts, given: Mapping[str, Role]) -> tuple[Camera, ...]
                 f"{facts.path.name} has no camera '{model_name}'",
                 hint=nearest(model_name, facts.cameras),
             )
-        fields: dict[str, Any] = {"model_camera": model_name} if facts.cameras else {}
-        cameras.append(Camera(name=name, role=role, **fields))
-    return tuple(cameras)
+        fields = {"model_camera": model_name} if facts.cameras else {}
+        cameras.append({"name": name, "role": role} | fields)
+    return cameras
 
 
-def _reference(file: Path) -> RobotModel:
-    """The model by its Menagerie name where it lies there, else by its path."""
+def _reference(given: str | Path, file: Path) -> dict[str, Any]:
+    """The model by its package or its Menagerie name where it has one, else by its path."""
+    inside = packaged(given)
+    if inside is not None and not Path(given).exists():
+        return inside.model_dump(exclude_none=True, include={"package", "path"})
     root = os.environ.get(MENAGERIE)
     if root and file.is_relative_to(Path(root).resolve()):
-        return RobotModel(menagerie=str(file.relative_to(Path(root).resolve())))
-    return RobotModel(file=str(file))
+        return {"menagerie": str(file.relative_to(Path(root).resolve()))}
+    return {"file": str(file)}
+
+
+def _without_none(table: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in table.items() if value is not None}

@@ -10,11 +10,12 @@ from motus_embodiments.coupling import finger_table
 from motus_embodiments.errors import DataError, UsageError
 from motus_embodiments.models import find_model, load_card_model
 from motus_embodiments.physics import mujoco
-from motus_embodiments.rotations import to_vector
+from motus_embodiments.rotations import to_matrix, to_vector
 from motus_embodiments.schema import Arm, Card, Joint
 
 MOTION = 14  # per arm 3 translation, 3 rotation, 1 gripper; left first
 _PER_ARM = 7
+_POSE = 6  # channels of a recorded end-effector pose
 
 
 class Frame(NamedTuple):
@@ -33,9 +34,9 @@ class Frame(NamedTuple):
 class Kinematics:
     """Forward and inverse kinematics of a card's robot.
 
-    A robot without a model works if each joint has an `axis`: then the end-effector's position
-    is its home plus those coordinates, and it never turns. Any other robot without a model has
-    no poses (`has_poses` is False) and no motion.
+    A robot without a model works where its recordings state end-effector poses; and if each joint
+    has an `axis`: then the end-effector's position is those coordinates, and it never turns. Any
+    other robot without a model has no poses (`has_poses` is False) and no motion.
     """
 
     def __init__(self, card: Card) -> None:
@@ -54,8 +55,13 @@ class Kinematics:
     @property
     def has_poses(self) -> bool:
         """Whether end-effector poses can be known."""
-        stated = all(arm.end_effector for arm in self.card.arms)
-        return self.is_stage or (self.model is not None and stated)
+        named = all(arm.end_effector for arm in self.card.arms)
+        return self.is_stage or self._is_told or (self.model is not None and named)
+
+    @property
+    def _is_told(self) -> bool:
+        """Whether recorded states hold the poses, and no model knows them better."""
+        return self.model is None and all(arm.pose for arm in self.card.arms)
 
     def qpos(self, state: Float[ndarray, "T n"]) -> Float[ndarray, "T nq"]:
         """Full MuJoCo positions of canonical states; coupled fingers follow the opening."""
@@ -75,6 +81,8 @@ class Kinematics:
             )
         if self.is_stage:
             return self._stage_poses(state)
+        if self._is_told:
+            return self._told_poses(state)
         return self._model_poses(self._place(state))
 
     def motion(
@@ -156,6 +164,15 @@ class Kinematics:
             at += len(arm.joints) + (arm.gripper is not None)
         return poses
 
+    def _told_poses(self, state: Float[ndarray, "T n"]) -> Float[ndarray, "T arms 4 4"]:
+        poses = np.tile(np.eye(4), (len(state), len(self.card.arms), 1, 1))
+        names = [channel.name for channel in self.card.state_channels]
+        for a, arm in enumerate(self.card.arms):
+            at = names.index(f"{arm.side}_x")
+            poses[:, a, :3, 3] = state[:, at : at + 3]
+            poses[:, a, :3, :3] = to_matrix(state[:, at + 3 : at + 6])
+        return poses
+
     def _model_poses(self, qpos: Float[ndarray, "T nq"]) -> Float[ndarray, "T arms 4 4"]:
         assert self.model is not None
         assert self.data is not None
@@ -223,7 +240,7 @@ class _Placement:
         self.grippers: list[tuple[int, Float[ndarray, " g"], Float[ndarray, "g k"], list[int]]] = []
         column = 0
         for arm in card.arms:
-            column = self._add(card, model, arm.joints, column)
+            column = self._add(card, model, arm.joints, column) + _POSE * (arm.pose is not None)
             if arm.gripper:
                 if arm.gripper.joints:
                     openings, values, addresses = finger_table(model, arm.gripper)
@@ -288,11 +305,13 @@ def _frames(card: Card, model: mujoco.MjModel) -> tuple[Frame, ...]:
             if base < 0:
                 raise _not_in_model(card, "body", arm.base, _bodies(model))
         qpos = np.array([joint_address(card, model, joint.name) for joint in arm.joints])
-        dof = np.array([int(model.joint(joint.name).dofadr[0]) for joint in arm.joints])
+        # The model's own access by name takes half a second to set up.
+        joints = [mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_JOINT, j.name) for j in arm.joints]
+        dof = model.jnt_dofadr[joints].astype(int)
         low, high = (np.array(x) for x in zip(*(j.limits for j in arm.joints), strict=True))
         columns = slice(column, column + len(arm.joints))
         frames.append(Frame(is_site, index, base, qpos, dof, low, high, columns))
-        column = columns.stop + (arm.gripper is not None)
+        column = columns.stop + _POSE * (arm.pose is not None) + (arm.gripper is not None)
     return tuple(frames)
 
 
@@ -332,7 +351,7 @@ def _draw(frame: Frame, rng: np.random.Generator) -> Float[ndarray, " j"]:
 
 
 def _is_stage(arm: Arm) -> bool:
-    return all(joint.axis is not None for joint in arm.joints)
+    return bool(arm.joints) and all(joint.axis is not None for joint in arm.joints)
 
 
 def _rows(state: Float[ndarray, "T n"], width: int) -> Float[ndarray, "T n"]:

@@ -4,13 +4,13 @@ import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-from xml.etree import ElementTree
 
 import numpy as np
 
 from motus_embodiments.coupling import subtree
 from motus_embodiments.errors import UsageError, nearest
 from motus_embodiments.physics import mujoco
+from motus_embodiments.urdf_reader import velocities
 
 _CLEAR = 0.005  # m, a smaller change of the gap between two fingers proves nothing
 
@@ -38,7 +38,7 @@ class ModelFacts:
     def __init__(self, model: mujoco.MjModel, path: Path) -> None:
         self.path = path
         self._model = model
-        self._velocity = _urdf_velocities(path) if path.suffix == ".urdf" else {}
+        self._velocity = velocities(path) if path.suffix == ".urdf" else {}
 
     @property
     def cameras(self) -> tuple[str, ...]:
@@ -95,9 +95,18 @@ class ModelFacts:
     def driven(self, chain: Chain) -> tuple[str, ...]:
         """Joints beyond the wrist that an actuator drives, directly, by a tendon or by coupling.
 
-        All of them where the file has no actuators (URDF).
+        Where the file has no actuators (URDF), both of two fingers, or else all that do not mimic
+        another one.
         """
         model = self._model
+        if not model.nu:
+            led = {
+                int(i)
+                for i, kind in zip(model.eq_obj1id, model.eq_type, strict=True)
+                if kind == mujoco.mjtEq.mjEQ_JOINT
+            }
+            leaders = tuple(n for n in chain.beyond if model.joint(n).id not in led)
+            return chain.beyond if len(chain.beyond) == 2 else leaders
         actuated = self._actuated()
         for e in range(model.neq):
             if model.eq_type[e] == mujoco.mjtEq.mjEQ_JOINT and model.eq_obj2id[e] >= 0:
@@ -105,7 +114,7 @@ class ModelFacts:
                 if pair & actuated:
                     actuated |= pair
         names = [name for name in chain.beyond if model.joint(name).id in actuated]
-        return tuple(names) if names or model.nu else chain.beyond
+        return tuple(names)
 
     def limits(self, joint: str) -> tuple[float | None, float | None]:
         """Limits in rad or m, None where the model states none."""
@@ -239,13 +248,3 @@ class ModelFacts:
 
     def _names(self, joints: list[int]) -> tuple[str, ...]:
         return tuple(self._model.joint(j).name for j in joints)
-
-
-def _urdf_velocities(path: Path) -> dict[str, float]:
-    found = {}
-    for joint in ElementTree.parse(path).getroot().iter("joint"):
-        limit = joint.find("limit")
-        speed = float(limit.get("velocity", "0")) if limit is not None else 0.0
-        if speed > 0:
-            found[joint.get("name", "")] = speed
-    return found

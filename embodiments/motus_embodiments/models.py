@@ -1,13 +1,16 @@
 """Robot model files: find them, load them, say clearly what is missing."""
 
+import importlib
 import importlib.util
 import os
 import re
+import sys
 from pathlib import Path
 
 from motus_embodiments.errors import DataError, MissingError, UsageError
 from motus_embodiments.physics import mujoco
 from motus_embodiments.schema import Card, RobotModel
+from motus_embodiments.urdf_reader import urdf_spec
 
 MENAGERIE = "MENAGERIE_ROOT"
 
@@ -23,16 +26,28 @@ def find_model(card: Card) -> Path:
             f"the card '{card.name}' has no robot model, which poses and pictures need",
             hint="name one in a card of your own: motus add-embodiment NAME --model FILE",
         )
+    return _find(card.model, card.name)
+
+
+def model_files(card: Card) -> list[Path]:
+    """The card's model file, then those of what it attaches.
+
+    Raises:
+        MissingError: One of them is not here.
+    """
+    attached = card.model.attach if card.model else ()
+    return [find_model(card), *(_find(part.model, card.name) for part in attached)]
+
+
+def _find(model: RobotModel, name: str) -> Path:
     tried: list[str] = []
-    for path in (_own(card.model), _packaged(card.model), _menagerie(card.model)):
+    for path in (_own(model), _packaged(model), _menagerie(model)):
         if path is not None and path.is_file():
             return path
         if path is not None:
             tried.append(str(path))
     looked = f" (looked at {', '.join(tried)})" if tried else ""
-    raise MissingError(
-        f"no robot model for '{card.name}' is here{looked}", hint=_how_to_get(card.model)
-    )
+    raise MissingError(f"no robot model for '{name}' is here{looked}", hint=_how_to_get(model))
 
 
 def _own(model: RobotModel) -> Path | None:
@@ -40,18 +55,35 @@ def _own(model: RobotModel) -> Path | None:
 
 
 def _packaged(model: RobotModel) -> Path | None:
-    """The file inside an installed package, found without importing the package."""
+    """The file of an installed package, found without importing the package.
+
+    Packages keep their models inside, or in the environment's `share` folder.
+    """
     if model.package is None or model.path is None:
         return None
     spec = importlib.util.find_spec(model.package)
-    if spec is None or spec.origin is None:
+    if spec is None:
         return None
-    return Path(spec.origin).parent / model.path
+    inside = Path(next(iter(spec.submodule_search_locations or ()), "")) / model.path
+    share = Path(sys.prefix) / "share" / model.package / model.path
+    return share if share.is_file() and not inside.is_file() else inside
 
 
 def _menagerie(model: RobotModel) -> Path | None:
-    root = os.environ.get(MENAGERIE)
-    return Path(root) / model.menagerie if root and model.menagerie else None
+    """The file under MENAGERIE_ROOT, or what the package mujoco-menagerie has downloaded."""
+    if model.menagerie is None:
+        return None
+    if root := os.environ.get(MENAGERIE):
+        return Path(root) / model.menagerie
+    try:
+        package = importlib.import_module("mujoco_menagerie")
+    except ImportError:
+        return None
+    name, _, file = model.menagerie.partition("/")
+    if name not in package.names():
+        return None
+    robot, cache = package.get(name), package.Cache()
+    return Path(cache.model_path(robot)) / file if cache.is_cached(robot) else None
 
 
 def _how_to_get(model: RobotModel) -> str:
@@ -60,14 +92,28 @@ def _how_to_get(model: RobotModel) -> str:
         name = f"'motus-cli[{model.extra}]'" if model.extra else model.package
         ways.append(f"pip install {name}")
     if model.menagerie:
-        ways.append(f"point {MENAGERIE} at a copy of MuJoCo Menagerie")
+        name = model.menagerie.partition("/")[0]
+        ways.append(
+            f"pip install mujoco-menagerie && mujoco-menagerie prefetch {name} (it downloads), or "
+            f"point {MENAGERIE} at a copy of MuJoCo Menagerie"
+        )
     if model.file:
         ways.append(f"put the model back at {model.file}")
     return ", or ".join(ways)
 
 
+def packaged(given: str | Path) -> RobotModel | None:
+    """The model that PACKAGE:PATH means; None where the text has not that form."""
+    package, _, inside = str(given).partition(":")
+    if not (package.isidentifier() and inside):
+        return None
+    return RobotModel(package=package, path=inside)
+
+
 def model_file(given: str | Path) -> Path:
-    """The model file a user means by a file, a folder, or a Menagerie name such as `panda/x.xml`.
+    """The model file a user means by a file, a folder, PACKAGE:PATH, or a Menagerie name.
+
+    PACKAGE:PATH is a file of an installed pip package; a Menagerie name is such as `panda/x.xml`.
 
     Raises:
         UsageError: Nothing there, or a folder with several models.
@@ -76,10 +122,14 @@ def model_file(given: str | Path) -> Path:
     root = os.environ.get(MENAGERIE)
     if not path.exists() and root and (Path(root) / path).exists():
         path = Path(root) / path
+    inside = packaged(given)
+    if not path.exists() and inside is not None:
+        path = _packaged(inside) or path
     if not path.exists():
         raise UsageError(
             f"no robot model at {given}",
-            hint=f"give an MJCF or URDF file, or set {MENAGERIE} for MuJoCo Menagerie's names",
+            hint="give an MJCF or URDF file, PACKAGE:PATH for one of an installed package, or set "
+            f"{MENAGERIE} for MuJoCo Menagerie's names",
         )
     if path.is_file():
         return path.resolve()
@@ -98,11 +148,36 @@ def load_spec(path: Path) -> mujoco.MjSpec:
         DataError: The file is not a robot model that MuJoCo reads.
     """
     try:
-        spec = mujoco.MjSpec.from_file(str(path))
+        if path.suffix == ".urdf":
+            return urdf_spec(path)
+        return mujoco.MjSpec.from_file(str(path))
     except (ValueError, RuntimeError) as error:
         raise _unreadable(path, error) from error
-    if path.suffix == ".urdf":
-        spec.compiler.fusestatic = False
+
+
+def load_card_spec(card: Card) -> mujoco.MjSpec:
+    """Parse the model of a card, with what the card attaches to it.
+
+    Raises:
+        MissingError: The model, or one that is attached, is not here.
+        DataError: One of them cannot be read, or has no site of the card's name.
+    """
+    path, *parts = model_files(card)
+    spec = load_spec(path)
+    assert card.model is not None
+    for attachment, part in zip(card.model.attach, parts, strict=True):
+        site = spec.site(attachment.site)
+        if site is None:
+            raise DataError(
+                f"the card '{card.name}' names the site '{attachment.site}', which {path} does "
+                "not have",
+                hint=f"it has: {', '.join(s.name for s in spec.sites if s.name) or 'none'}",
+                where=str(path),
+            )
+        try:
+            spec.attach(load_spec(part), prefix=attachment.prefix, site=site)
+        except (ValueError, RuntimeError) as error:
+            raise _unreadable(part, error) from error
     return spec
 
 
@@ -128,8 +203,8 @@ def load_model(path: Path) -> mujoco.MjModel:
 
 
 def load_card_model(card: Card) -> mujoco.MjModel:
-    """Load the model of a card."""
-    return load_model(find_model(card))
+    """Load the model of a card, with what it attaches."""
+    return compile_spec(load_card_spec(card), find_model(card))
 
 
 def _unreadable(path: Path, error: Exception) -> DataError:

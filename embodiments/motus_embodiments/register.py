@@ -1,5 +1,6 @@
 """`motus add-embodiment`: put a checked card into the user's own folder."""
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,17 @@ from motus_embodiments.cards import (
     shipped_card,
     write_text,
 )
-from motus_embodiments.derive import derive_card
+from motus_embodiments.collisions import Collisions
+from motus_embodiments.derive import draft_card, finished
+from motus_embodiments.drafts import Draft
 from motus_embodiments.errors import MismatchError, MotusError, UsageError, nearest
+from motus_embodiments.from_dataset import draft_from_dataset
 from motus_embodiments.kinematics import Kinematics
 from motus_embodiments.modelfacts import ModelFacts
 from motus_embodiments.models import find_model
 from motus_embodiments.schema import Arm, Card
 
+_DRAWS = 300  # random poses that show which bodies touch by construction
 _SAME = 1e-4  # rad or m, cards are written with four decimals
 
 
@@ -27,6 +32,7 @@ def add_embodiment(
     name: str,
     *,
     model: str | Path | None = None,
+    dataset: str | Path | None = None,
     folder: Path = OWN,
     force: bool = False,
     dry_run: bool = False,
@@ -35,25 +41,82 @@ def add_embodiment(
     """Write `folder`/NAME.yaml: a shipped card, checked against its model, or one derived.
 
     Args:
-        name: A shipped robot's name, or any name with `model`.
-        model: MJCF or URDF file; see `derive_card`.
+        name: A shipped robot's name, or any name with `model` or `dataset`.
+        model: MJCF or URDF file; see `draft_card`.
+        dataset: LeRobot dataset of a robot without a model; see `draft_from_dataset`.
         folder: The user's own cards.
         force: Replace a card that is there, and take one that differs from its model.
         dry_run: Do everything but write.
-        options: What a model cannot say; see `derive_card`.
+        options: What a model or dataset cannot say.
 
     Raises:
         UsageError: An option is missing, the name is not known, or the card is there already.
         MissingError: The shipped card's robot model is not installed.
-        DataError: The model cannot be loaded.
+        DataError: The model or the dataset cannot be read.
         MismatchError: The shipped card and its model file disagree.
     """
-    if model is None:
+    if model is None and dataset is None:
         return _copy(name, folder, force=force, dry_run=dry_run, options=options)
-    card = derive_card(name, model, **options)
+    card = finished(draft_embodiment(name, model=model, dataset=dataset, **options))
+    card = card.model_copy(update={"collision_ignore": always_touching(card)})
     path = new_card_path(name, folder, force)
     _refuse(card, check_card(card), force=False)
     return card, path if dry_run else save_card(card, folder, force)
+
+
+def draft_embodiment(
+    name: str,
+    *,
+    model: str | Path | None = None,
+    dataset: str | Path | None = None,
+    **options: Any,
+) -> Draft:
+    """What a model or a dataset states of a card, and what is still to be asked.
+
+    Raises:
+        UsageError: Both or none of them are given, or an option is not for that source.
+    """
+    if (model is None) == (dataset is None):
+        raise UsageError("a card is made from a model or from a dataset", hint="give one of them")
+    make = draft_card if model is not None else draft_from_dataset
+    known = inspect.signature(make).parameters
+    for option in options:
+        if option not in known:
+            source = "a model" if model is not None else "a dataset"
+            flag = option.replace("_", "-")
+            raise UsageError(f"--{flag} has no meaning for {source}", hint=nearest(option, known))
+    source_given = model if model is not None else dataset
+    assert source_given is not None
+    return make(name, source_given, **options)
+
+
+def write_draft(draft: Draft, name: str, folder: Path = OWN, force: bool = False) -> Path:
+    """Write `folder`/NAME.yaml with marks that keep it from being used until they are filled in.
+
+    Raises:
+        UsageError: The file is there already, or not even the arms are known.
+    """
+    path = new_card_path(name, folder, force)
+    write_text(path, draft.text())
+    return path
+
+
+def always_touching(card: Card) -> tuple[tuple[str, str], ...]:
+    """Pairs of bodies of the card's model that touch however the robot moves."""
+    if card.model is None:
+        return ()
+    kinematics = Kinematics(card)
+    assert kinematics.model is not None
+    limits = np.clip([(c.low, c.high) for c in card.state_channels], -np.pi, np.pi)
+    draws = np.random.default_rng(0).uniform(size=(_DRAWS, len(limits)))
+    poses = limits[:, 0] + draws * (limits[:, 1] - limits[:, 0])
+    model = kinematics.model
+    found = set()
+    for geoms in Collisions(kinematics, poses).always:
+        first, other = sorted(model.body(model.geom_bodyid[g]).name for g in geoms)
+        if first and first != other:
+            found.add((first, other))
+    return tuple(sorted(found))
 
 
 def check_card(card: Card) -> tuple[str, ...]:

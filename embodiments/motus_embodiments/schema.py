@@ -5,184 +5,28 @@ Canonical numbers are SI (rad, m), in the card's order: per arm its joints and t
 """
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-Side = Literal["left", "right"]
+from motus_embodiments.arms import Arm as Arm
+from motus_embodiments.arms import Box as Box
+from motus_embodiments.arms import Channel as Channel
+from motus_embodiments.arms import Frozen
+from motus_embodiments.arms import Gripper as Gripper
+from motus_embodiments.arms import Joint as Joint
+from motus_embodiments.arms import Side as Side
+from motus_embodiments.arms import Vector3 as Vector3
+from motus_embodiments.orientations import NAMES, Orientation
+
 Role = Literal["head", "left_wrist", "right_wrist"]
-Kind = Literal["joint", "position", "rotation", "gripper"]
-Representation = Literal["joint_position", "ee_pose", "ee_position"]
-Vector3 = tuple[float, float, float]
+Representation = Literal["joint_position", "ee_pose", "ee_position", "none"]
 
-_FACTORS = {"rad": 1.0, "m": 1.0, "deg": math.pi / 180}
 _HALF_TURN = 3.1416  # rad, pi rounded up so that pi stored as float32 is inside
 
 
-@dataclass(frozen=True)
-class Channel:
-    """One number of a state or an action, in canonical form.
-
-    Attributes:
-        name: Unique within its state or action.
-        unit: "rad", "m" or "1" (gripper opening).
-        low: Smallest allowed value in `unit`, -inf where unknown.
-        high: Largest allowed value in `unit`, inf where unknown.
-        kind: What the number means.
-        side: The arm it belongs to, None for joints of no arm.
-    """
-
-    name: str
-    unit: str
-    low: float
-    high: float
-    kind: Kind
-    side: Side | None
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Joint(_Frozen):
-    """One joint. canonical = native * factor, with factor = sign * scale.
-
-    Attributes:
-        name: The joint's name in the robot model.
-        unit: Unit of the recordings; "px" needs a `scale`.
-        low: Lower limit in rad or m, None where unknown.
-        high: Upper limit in rad or m, None where unknown.
-        home: Rest position in rad or m.
-        sign: -1 where the recordings count the other way round than the model.
-        scale: Native unit to SI; taken from `unit` where left out.
-        velocity: Largest speed in rad/s or m/s, None where unknown.
-        axis: Only for a robot without a model: this joint moves the end-effector along the axis.
-    """
-
-    name: str
-    unit: Literal["rad", "m", "deg", "px"]
-    low: float | None = None
-    high: float | None = None
-    home: float = 0.0
-    sign: Literal[1, -1] = 1
-    scale: Annotated[float, Field(gt=0)] | None = None
-    velocity: Annotated[float, Field(gt=0)] | None = None
-    axis: Literal["x", "y", "z"] | None = None
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.unit == "px" and self.scale is None:
-            raise ValueError(f"joint '{self.name}': unit 'px' needs a scale (metres per pixel)")
-        if self.low is not None and self.high is not None and not self.low < self.high:
-            raise ValueError(f"joint '{self.name}': low {self.low} is not below high {self.high}")
-        low, high = self.limits
-        if not low <= self.home <= high:
-            raise ValueError(f"joint '{self.name}': home {self.home} is outside {low} .. {high}")
-        return self
-
-    @property
-    def factor(self) -> float:
-        """What a native number is multiplied with to become canonical."""
-        scale = _FACTORS[self.unit] if self.scale is None else self.scale
-        return self.sign * scale
-
-    @property
-    def si(self) -> str:
-        """Canonical unit."""
-        return "m" if self.unit in ("m", "px") else "rad"
-
-    @property
-    def limits(self) -> tuple[float, float]:
-        """Canonical limits, infinite where unknown."""
-        return (
-            -math.inf if self.low is None else self.low,
-            math.inf if self.high is None else self.high,
-        )
-
-
-class Gripper(_Frozen):
-    """One opening between 0 (closed) and 1 (open), however many joints the model has for it.
-
-    Attributes:
-        name: Name of the channel; `<side>_gripper` where left out.
-        joints: The model joints that are driven; joints coupled to them follow by themselves.
-        closed: Native value of the recorded state when closed.
-        open: Native value of the recorded state when open.
-        action_closed: Native value of the recorded action when closed, if it differs.
-        action_open: Native value of the recorded action when open, if it differs.
-        model_closed: Position of each of `joints` in rad or m when closed.
-        model_open: Position of each of `joints` in rad or m when open.
-        slack: How far recordings may leave 0..1, as a share of the stroke.
-        home: Opening at rest.
-        seconds: Time of a full stroke in s, the gripper's speed limit.
-    """
-
-    name: str | None = None
-    joints: tuple[str, ...] = ()
-    closed: float = 0.0
-    open: float = 1.0
-    action_closed: float | None = None
-    action_open: float | None = None
-    model_closed: tuple[float, ...] = ()
-    model_open: tuple[float, ...] = ()
-    slack: Annotated[float, Field(ge=0)] = 0.02
-    home: Annotated[float, Field(ge=0, le=1)] = 1.0
-    seconds: Annotated[float, Field(gt=0)] = 0.5
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if not len(self.joints) == len(self.model_closed) == len(self.model_open):
-            raise ValueError("gripper: joints, model_closed and model_open differ in length")
-        for kind in ("state", "action"):
-            closed, opened = self.span(kind)
-            if closed == opened:
-                raise ValueError(f"gripper: closed and open of the {kind} are both {closed}")
-        return self
-
-    def span(self, kind: str) -> tuple[float, float]:
-        """Native (closed, open) of a recorded "state" or "action"."""
-        closed, opened = self.closed, self.open
-        if kind == "action":
-            closed = closed if self.action_closed is None else self.action_closed
-            opened = opened if self.action_open is None else self.action_open
-        return closed, opened
-
-
-class Box(_Frozen):
-    """Axis-aligned box in an arm's base frame, in m."""
-
-    low: Vector3
-    high: Vector3
-
-
-class Arm(_Frozen):
-    """One arm: its joints from base to wrist, its gripper, and the frame that it moves.
-
-    Attributes:
-        side: Which half of `motion` the arm fills.
-        joints: From base to wrist.
-        gripper: None for an arm without one.
-        end_effector: Site or body of the model, None without a model.
-        base: Body of the model whose frame poses are told in; None means the world frame.
-        workspace: Where the end-effector may be sent.
-    """
-
-    side: Side
-    joints: tuple[Joint, ...] = Field(min_length=1)
-    gripper: Gripper | None = None
-    end_effector: str | None = None
-    base: str | None = None
-    workspace: Box | None = None
-
-    @property
-    def gripper_name(self) -> str:
-        """Name of the gripper's channel."""
-        return (self.gripper and self.gripper.name) or f"{self.side}_gripper"
-
-
-class Mount(_Frozen):
+class Mount(Frozen):
     """Where a camera sits when the model has none: pose in the frame of `body`, OpenGL axes."""
 
     body: str | None = None
@@ -191,7 +35,7 @@ class Mount(_Frozen):
     fovy: Annotated[float, Field(gt=0, lt=180)]  # degrees
 
 
-class Camera(_Frozen):
+class Camera(Frozen):
     """A camera, its names in recordings, and how to render it."""
 
     name: str
@@ -207,7 +51,7 @@ class Camera(_Frozen):
         return self
 
 
-class RobotModel(_Frozen):
+class RobotModel(Frozen):
     """Where the robot model (MJCF or URDF) is found; the first source that is there is used.
 
     Attributes:
@@ -215,8 +59,10 @@ class RobotModel(_Frozen):
         package: An installed pip package that carries the model at `path`.
         path: Path inside `package`.
         extra: The extra of motus-cli that installs `package`.
-        menagerie: Path inside MuJoCo Menagerie, looked up under MENAGERIE_ROOT.
+        menagerie: Path inside MuJoCo Menagerie, looked up under MENAGERIE_ROOT and in what the
+            pip package mujoco-menagerie has downloaded.
         licence: Licence of the model's meshes.
+        attach: Other models fixed to it, such as a gripper to a flange.
     """
 
     file: str | None = None
@@ -225,6 +71,7 @@ class RobotModel(_Frozen):
     extra: str | None = None
     menagerie: str | None = None
     licence: str | None = None
+    attach: "tuple[Attachment, ...]" = ()
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -235,20 +82,60 @@ class RobotModel(_Frozen):
         return self
 
 
-class ActionSpec(_Frozen):
-    """What the recorded actions are.
+class Attachment(Frozen):
+    """A model that is fixed to another one.
 
     Attributes:
-        representation: Absolute joint positions; or end-effector pose (m and rotation vector in
-            rad) or position in the base frame. The gripper's opening follows in each case.
+        model: What is attached.
+        site: Site of the other model that its base comes to lie on.
+        prefix: Put before all its names.
+    """
+
+    model: RobotModel
+    site: str
+    prefix: str = ""
+
+
+class ActionSpec(Frozen):
+    """What actions are, in canonical form and in recordings.
+
+    Canonical actions are targets: absolute joint positions; or end-effector pose (m and rotation
+    vector in rad) or position in the base frame; the gripper's opening follows in each case.
+
+    Attributes:
+        representation: Which of these; "none" for a source without actions, such as human hands.
         relative: Whether the network learns them relative to the condition frame.
+        orientation: How recordings write orientations.
+        delta: None where recordings hold targets; "state" where they hold changes to the state of
+            the same frame, "command" where they hold changes to the command before. A gripper's
+            opening is always a target.
+        axes: Whose axes a recorded change of an end-effector is told along: those of the base
+            frame (p + dp, dR R), or the tool's own (p + R dp, R dR).
+        position_scale: Metres that one recorded unit of an end-effector's position is.
+        rotation_scale: Radians that one recorded unit of a rotation vector or of rpy is.
+        lag: Frames after which good recordings' states have come closest to a command; None where
+            that differs from recorder to recorder.
     """
 
     representation: Representation
     relative: bool = False
+    orientation: Orientation = "rotation_vector"
+    delta: Literal["state", "command"] | None = None
+    axes: Literal["base", "tool"] = "base"
+    position_scale: Annotated[float, Field(gt=0)] = 1.0
+    rotation_scale: Annotated[float, Field(gt=0)] = 1.0
+    lag: Annotated[int, Field(ge=0, le=6)] | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.rotation_scale != 1 and self.orientation not in ("rotation_vector", "rpy"):
+            raise ValueError(f"action: {self.orientation} has no unit, so no rotation_scale")
+        if self.axes == "tool" and self.representation != "ee_pose":
+            raise ValueError(f"action: {self.representation} does not know the tool's axes")
+        return self
 
 
-class Card(_Frozen):
+class Card(Frozen):
     """An embodiment card. `load_card` reads one, `ActionAdapter` and `Kinematics` use it.
 
     Attributes:
@@ -260,8 +147,9 @@ class Card(_Frozen):
         rate: Control and recording rate in Hz.
         model: None for a robot without one: no rendering, no inverse kinematics.
         action: What recorded actions are.
-        state_order: Channel names in the recordings' order, where it is not the card's.
-        action_order: The same for actions.
+        state_order: Names of `recorded_state` in the recordings' order, where it is not the card's.
+        action_order: The same for `recorded_action`.
+        collision_ignore: Pairs of the model's bodies whose touch is no collision.
         sources: Where each number comes from.
         notes: What a user should know.
     """
@@ -276,6 +164,7 @@ class Card(_Frozen):
     action: ActionSpec
     state_order: tuple[str, ...] = ()
     action_order: tuple[str, ...] = ()
+    collision_ignore: tuple[tuple[str, str], ...] = ()
     sources: dict[str, str] = Field(default_factory=dict)
     notes: str = ""
 
@@ -286,12 +175,14 @@ class Card(_Frozen):
             raise ValueError(f"arms: sides are {sides}, must be one arm, or left and then right")
         _no_repeats("camera roles", [camera.role for camera in self.cameras])
         _no_repeats("camera names", [n for c in self.cameras for n in (c.name, *c.aliases)])
-        for kind, order, channels in (
-            ("state", self.state_order, self.state_channels),
-            ("action", self.action_order, self.action_channels),
+        jointless = [arm.side for arm in self.arms if not arm.joints]
+        if self.model is not None and jointless:
+            raise ValueError(f"model: the {jointless[0]} arm has no joints to move it with")
+        for kind, order, names in (
+            ("state", self.state_order, self.recorded_state),
+            ("action", self.action_order, self.recorded_action),
         ):
-            names = [channel.name for channel in channels]
-            _no_repeats(f"{kind} channels", names)
+            _no_repeats(f"{kind} channels", list(names))
             if order and sorted(order) != sorted(names):
                 odd = sorted(set(order) ^ set(names)) or "a repeated name"
                 raise ValueError(f"{kind}_order: must name each channel once; look at {odd}")
@@ -305,10 +196,25 @@ class Card(_Frozen):
     @property
     def action_channels(self) -> tuple[Channel, ...]:
         """Canonical layout of an action."""
-        if self.action.representation == "joint_position":
-            return self.state_channels
+        match self.action.representation:
+            case "none":
+                return ()
+            case "joint_position":
+                return tuple(c for c in self.state_channels if c.kind in ("joint", "gripper"))
         rotation = self.action.representation == "ee_pose"
         return tuple(c for arm in self.arms for c in _pose_channels(arm, rotation=rotation))
+
+    @property
+    def recorded_state(self) -> tuple[str, ...]:
+        """Names of a recorded state's numbers, in the card's order."""
+        forms = {arm.side: arm.pose for arm in self.arms}
+        return _recorded(self.state_channels, forms)
+
+    @property
+    def recorded_action(self) -> tuple[str, ...]:
+        """Names of a recorded action's numbers, in the card's order."""
+        forms = {arm.side: self.action.orientation for arm in self.arms}
+        return _recorded(self.action_channels, forms)
 
     def camera(self, name: str) -> Camera | None:
         """The camera that recordings call `name`; LeRobot's feature prefix is ignored."""
@@ -324,6 +230,7 @@ class Card(_Frozen):
         values: list[float] = []
         for arm in self.arms:
             values += [joint.home for joint in arm.joints]
+            values += [0.0] * 6 if arm.pose else []
             values += [arm.gripper.home] if arm.gripper else []
         return (*values, *(joint.home for joint in self.joints))
 
@@ -335,6 +242,9 @@ class Card(_Frozen):
 def _joint_channels(arm: Arm) -> Iterator[Channel]:
     for joint in arm.joints:
         yield Channel(joint.name, joint.si, *joint.limits, kind="joint", side=arm.side)
+    if arm.pose:
+        free = arm.model_copy(update={"workspace": None, "gripper": None})
+        yield from _pose_channels(free, rotation=True)
     if arm.gripper:
         yield Channel(arm.gripper_name, "1", 0.0, 1.0, "gripper", arm.side)
 
@@ -347,6 +257,20 @@ def _pose_channels(arm: Arm, *, rotation: bool) -> Iterator[Channel]:
         yield Channel(f"{arm.side}_r{axis}", "rad", -_HALF_TURN, _HALF_TURN, "rotation", arm.side)
     if arm.gripper:
         yield Channel(arm.gripper_name, "1", 0.0, 1.0, "gripper", arm.side)
+
+
+def _recorded(
+    channels: tuple[Channel, ...], forms: Mapping[Side, Orientation | None]
+) -> tuple[str, ...]:
+    """Channel names with the three of each rotation vector in their recorded form."""
+    names: list[str] = []
+    for channel in channels:
+        form = None if channel.side is None else forms[channel.side]
+        if channel.kind != "rotation" or form is None:
+            names.append(channel.name)
+        elif channel.name.endswith("_rx"):
+            names += [f"{channel.side}_{name}" for name in NAMES[form]]
+    return tuple(names)
 
 
 def _no_repeats(what: str, names: list[str]) -> None:

@@ -95,7 +95,7 @@ class ActionBlock(JointProjection):
 class ActionExpert(TimeEmbedding):
     """[state, actions, registers] as tokens, and the velocity of the actions back."""
 
-    positions: Tensor
+    positions: Float[Tensor, "1 n d"]
 
     def __init__(self, config: ActionConfig, video: VideoConfig) -> None:
         super().__init__(config.width, config.frequency_width)

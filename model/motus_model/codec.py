@@ -13,10 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from safetensors.torch import load_file, save
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 Flow = Float[Tensor, "b 2 h w"]
 Latent = Float[Tensor, "b 14"]
@@ -44,20 +43,20 @@ class CodecConfig:
 
 
 class CodecLoss(NamedTuple):
-    """The loss and its parts."""
+    """The loss of each sample and its parts; the mean of `total` is what is trained on."""
 
-    total: Tensor
-    reconstruction: Tensor
-    motion: Tensor
-    kl: Tensor
+    total: Float[Tensor, " b"]
+    reconstruction: Float[Tensor, " b"]
+    motion: Float[Tensor, " b"]
+    kl: Float[Tensor, " b"]
 
 
 class LatentActionCodec(nn.Module):
     """A variational autoencoder of flow whose latent also predicts true motion."""
 
-    scale: Tensor
-    motion_mean: Tensor
-    motion_std: Tensor
+    scale: Float[Tensor, "1 1 h w"]
+    motion_mean: Float[Tensor, " m"]
+    motion_std: Float[Tensor, " m"]
 
     def __init__(self, config: CodecConfig) -> None:
         super().__init__()
@@ -144,22 +143,28 @@ class LatentActionCodec(nn.Module):
         """Motion (m, rad, opening) read from a latent action."""
         return self.motion_head(latent) * self.motion_std + self.motion_mean
 
-    def loss(
+    def forward(
         self,
         flow: Flow,
         motion: Float[Tensor, "b m"],
-        labelled: Bool[Tensor, "b m"],
-        generator: Generator,
+        labelled: Float[Tensor, "b m"],
+        noise: Latent,
     ) -> CodecLoss:
-        """The paper's loss; `labelled` is False wherever a sample gives no motion."""
+        """The paper's loss of each sample.
+
+        Args:
+            flow: Flow canvases.
+            motion: True motion of the same steps.
+            labelled: Weight of each motion number; 0 wherever a sample gives none.
+            noise: Standard normal, for the latent.
+        """
         mean, log_variance = self.encode(flow)
-        noise = torch.randn(mean.shape, generator=generator).to(mean)
         latent = mean + noise * (0.5 * log_variance).exp()
-        reconstruction = F.mse_loss(self.decode(latent) / self.scale, flow / self.scale)
+        error = (self.decode(latent) - flow) / self.scale
+        reconstruction = error.square().flatten(1).mean(1)
         wanted = (motion - self.motion_mean) / self.motion_std
-        error = (self.motion_head(latent) - wanted).square() * labelled
-        label_loss = error.sum() / labelled.sum().clamp_min(1)
-        kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(-1).mean()
+        label_loss = ((self.motion_head(latent) - wanted).square() * labelled).mean(1)
+        kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(-1)
         total = reconstruction + MOTION_WEIGHT * label_loss + KL_WEIGHT * kl
         return CodecLoss(total, reconstruction, label_loss, kl)
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 # Sharper maps from the first step on; untrained ones would all point at the middle.
@@ -61,8 +61,17 @@ class WordEncoder(nn.Module):
         self.table = nn.Embedding(config.words, config.width)
         self.positions = nn.Parameter(torch.randn(config.text_tokens, config.width) * 0.02)
 
+    @property
+    def width(self) -> int:
+        """Numbers of one token."""
+        return self.config.width
+
     def forward(self, texts: Sequence[str]) -> Encoded:
         """Word tokens of each text, zero-padded to a fixed number."""
+        return self.embed(*self.look_up(texts))
+
+    def look_up(self, texts: Sequence[str]) -> tuple[Int[Tensor, "b n"], Bool[Tensor, "b n"]]:
+        """Rows of the table, and which of them are real."""
         size = self.config.text_tokens
         rows = torch.zeros(len(texts), size, dtype=torch.long)
         mask = torch.zeros(len(texts), size, dtype=torch.bool)
@@ -72,7 +81,10 @@ class WordEncoder(nn.Module):
             rows[index, : len(words)] = torch.tensor(codes)
             mask[index, : len(words)] = True
         device = self.table.weight.device
-        rows, mask = rows.to(device), mask.to(device)
+        return rows.to(device), mask.to(device)
+
+    def embed(self, rows: Int[Tensor, "b n"], mask: Bool[Tensor, "b n"]) -> Encoded:
+        """Word tokens of what `look_up` gave."""
         return Encoded((self.table(rows) + self.positions) * mask[..., None], mask)
 
 
@@ -156,9 +168,17 @@ class TinyPerception(nn.Module):
         self.words = WordEncoder(config)
         self.eye = Eye(config)
 
+    @property
+    def width(self) -> int:
+        """Numbers of one feature."""
+        return self.words.width
+
     def forward(self, images: Float[Tensor, "b 3 H W"], texts: Sequence[str]) -> Encoded:
         """Features of the condition frame (in [0, 1]) and the instruction."""
+        return self.look(images, self.words(texts))
+
+    def look(self, images: Float[Tensor, "b 3 H W"], words: Encoded) -> Encoded:
+        """The same with the words embedded already."""
         seen = self.eye(images)
-        words = self.words(texts)
         mask = torch.cat([seen.new_ones(seen.shape[:2], dtype=torch.bool), words.mask], dim=1)
         return Encoded(torch.cat([seen, words.tokens], dim=1), mask)

@@ -3,8 +3,9 @@
 x_t = (1 - t) x_0 + t e is data at t = 0 and noise at t = 1; the network predicts e - x_0.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -37,7 +38,7 @@ def logit_normal(count: int, generator: Generator) -> Times:
     return torch.randn(count, generator=generator).sigmoid()
 
 
-def shift_times(times: Tensor, shift: float) -> Tensor:
+def shift_times(times: Float[Tensor, "*n"], shift: float) -> Float[Tensor, "*n"]:
     """Move times towards noise: s t / (1 + (s - 1) t)."""
     return shift * times / (1 + (shift - 1) * times)
 
@@ -54,6 +55,28 @@ TIME_SAMPLERS: dict[str, Callable[[int, Generator], Times]] = {
 }
 
 
+def draw_normal(generators: Sequence[Generator], *shape: int) -> Float[Tensor, "b ..."]:
+    """Standard normal numbers, each row from its own generator.
+
+    So a sample's noise does not depend on the batch, the process or the order it is drawn in.
+    """
+    return torch.stack([torch.randn(shape, generator=generator) for generator in generators])
+
+
+class Drawn(NamedTuple):
+    """Times of a batch, and how much each sample's error of a modality counts.
+
+    Where a mode holds a modality at 0 or 1 there is nothing to predict: its weight is 0. The
+    others weigh one over the share of modes that solve it, so that the mean over a batch is, on
+    average, the mean over the solved ones, and sums over any split of the batch add up to it.
+    """
+
+    video: Times
+    action: Times
+    video_weight: Times
+    action_weight: Times
+
+
 @dataclass(frozen=True)
 class TimeSampler:
     """Draws a (video, action) pair of times for every sample of a batch.
@@ -67,20 +90,36 @@ class TimeSampler:
     distribution: str
     modes: tuple[tuple[str, float], ...] = (("joint", 1.0),)
 
-    def draw(self, count: int, generator: Generator) -> tuple[Times, Times]:
-        """Times of `count` samples, each in [0, 1]."""
+    def draw(self, generators: Sequence[Generator]) -> Drawn:
+        """One pair for each generator, each time in [0, 1]."""
         weights = torch.tensor([weight for _, weight in self.modes])
-        chosen = torch.multinomial(weights, count, replacement=True, generator=generator)
         sampler = TIME_SAMPLERS[self.distribution]
-        video, action = sampler(count, generator), sampler(count, generator)
-        for row, (name, _) in enumerate(self.modes):
-            here = chosen == row
-            video = torch.where(here, hold(MODES[name].video, video), video)
-            action = torch.where(here, hold(MODES[name].action, action), action)
-        return video, action
+        rows = []
+        for generator in generators:
+            chosen = int(torch.multinomial(weights, 1, generator=generator))
+            mode = MODES[self.modes[chosen][0]]
+            video, action = sampler(1, generator), sampler(1, generator)
+            rows.append(
+                (
+                    hold(mode.video, video),
+                    hold(mode.action, action),
+                    video.new_tensor([self._weight("video", mode.video)]),
+                    video.new_tensor([self._weight("action", mode.action)]),
+                )
+            )
+        return Drawn(*(torch.cat(column) for column in zip(*rows, strict=True)))
+
+    def _weight(self, modality: str, role: Role) -> float:
+        if role is not Role.SOLVE:
+            return 0.0
+        total = sum(weight for _, weight in self.modes)
+        solving = sum(
+            weight for name, weight in self.modes if getattr(MODES[name], modality) is Role.SOLVE
+        )
+        return total / solving
 
 
-def hold(role: Role, times: Tensor) -> Tensor:
+def hold(role: Role, times: Times) -> Times:
     """The time a modality has in its role: 0 when clean, 1 when noise, else as given."""
     match role:
         case Role.CLEAN:

@@ -5,11 +5,11 @@ It stands where Wan's video autoencoder stands at full size, and is trained by o
 """
 
 from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,14 @@ class FrameConfig:
     def stride(self) -> int:
         """Pixels along one side of a latent cell."""
         return int(2 ** len(self.widths))
+
+
+class FrameLoss(NamedTuple):
+    """Losses of each image; the mean of `total` is what is trained on."""
+
+    total: Float[Tensor, " b"]
+    pixels: Float[Tensor, " b"]
+    edges: Float[Tensor, " b"]
 
 
 class Residual(nn.Module):
@@ -47,8 +55,8 @@ class Residual(nn.Module):
 class FrameAutoencoder(nn.Module):
     """Images in [-1, 1] to latents of about unit variance, and back."""
 
-    mean: Tensor
-    std: Tensor
+    mean: Float[Tensor, " c"]
+    std: Float[Tensor, " c"]
 
     def __init__(self, config: FrameConfig) -> None:
         super().__init__()
@@ -71,6 +79,11 @@ class FrameAutoencoder(nn.Module):
         self.register_buffer("mean", torch.zeros(config.channels))
         self.register_buffer("std", torch.ones(config.channels))
 
+    @property
+    def channels(self) -> int:
+        """Of a latent."""
+        return self.config.channels
+
     def latent_frames(self, frames: int) -> int:
         """Latent frames of a clip; here one for each frame."""
         return frames
@@ -89,21 +102,25 @@ class FrameAutoencoder(nn.Module):
         images = self.decoder(raw + self.mean[:, None, None]).clamp(-1, 1)
         return images.unflatten(0, (batch, -1)).transpose(1, 2)
 
-    def loss(
-        self, images: Float[Tensor, "b 3 H W"], generator: Generator
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """L1 of pixels and of their differences (edges), and a weak pull to unit latents."""
+    def forward(
+        self, images: Float[Tensor, "b 3 H W"], noise: Float[Tensor, "b c h w"]
+    ) -> FrameLoss:
+        """L1 of pixels and of their differences (edges), and a weak pull to unit latents.
+
+        Noise on the latent makes its neighbourhood decode well, which the flow needs.
+        """
         raw = self.encoder(images)
-        # Noise on the latent makes its neighbourhood decode well, which the flow needs.
-        noise = torch.randn(raw.shape, generator=generator).to(raw)
         rebuilt = self.decoder(raw + 0.05 * noise)
-        pixels = F.l1_loss(rebuilt, images)
-        edges = F.l1_loss(rebuilt.diff(dim=-1), images.diff(dim=-1)) + F.l1_loss(
-            rebuilt.diff(dim=-2), images.diff(dim=-2)
-        )
-        size = raw.square().mean()
-        total = pixels + edges + 1e-3 * (size - 1).relu()
-        return total, {"pixels": pixels.detach(), "edges": edges.detach()}
+        pixels = _mean(abs(rebuilt - images))
+        edges = _mean(abs(rebuilt.diff(dim=-1) - images.diff(dim=-1)))
+        edges = edges + _mean(abs(rebuilt.diff(dim=-2) - images.diff(dim=-2)))
+        size = _mean(raw.square())
+        return FrameLoss(pixels + edges + 1e-3 * (size - 1).relu(), pixels, edges)
+
+    def noise_shape(self, images: Float[Tensor, "b 3 H W"]) -> tuple[int, int, int]:
+        """Shape of one image's latent."""
+        height, width = (side // self.config.stride for side in images.shape[-2:])
+        return self.config.channels, height, width
 
     @torch.no_grad()
     def fit_statistics(self, images: Float[Tensor, "b 3 H W"]) -> None:
@@ -115,3 +132,7 @@ class FrameAutoencoder(nn.Module):
     def settings(self) -> dict[str, object]:
         """What `FrameConfig` needs to build this network again."""
         return asdict(self.config)
+
+
+def _mean(values: Float[Tensor, "b ..."]) -> Float[Tensor, " b"]:
+    return values.flatten(1).mean(1)

@@ -1,13 +1,18 @@
 """Pretrained networks, local or from a hub: frozen, and kept out of checkpoints."""
 
+import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from motus_model.official import WeightsError
+
+SAMPLED = 256  # numbers of each tensor that a fingerprint looks at, at most
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,27 @@ class Frozen(nn.Module):
     def network(self) -> Any:
         """The pretrained network itself."""
         return self._held[0]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of its weights, and so the precision of what it computes."""
+        return self.network.dtype
+
+    def settings(self) -> dict[str, Any]:
+        """What its results depend on beside the network."""
+        return {}
+
+    def fingerprint(self) -> str:
+        """Names network and settings: 16 letters that change when a result may change.
+
+        Evenly spread numbers of every tensor stand for all: reading 10 GB would take longer.
+        """
+        digest = hashlib.sha256(json.dumps(self.settings(), sort_keys=True).encode())
+        for name, value in sorted(self.network.state_dict().items()):
+            flat = value.detach().flatten()
+            sample = flat[:: len(flat) // SAMPLED + 1].double().cpu().numpy()
+            digest.update(f"{name} {value.dtype} {list(value.shape)}".encode() + sample.tobytes())
+        return digest.hexdigest()[:16]
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Frozen":
         self.network._apply(fn)

@@ -67,7 +67,7 @@ class TimeEmbedding(nn.Module):
         )
         self.time_projection = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
 
-    def forward(
+    def embed_time(
         self, times: Float[Tensor, "b f"]
     ) -> tuple[Float[Tensor, "b f d"], Float[Tensor, "b f 6 d"]]:
         """The embedding, and six (shift, scale, gate)-rows of it."""
@@ -122,14 +122,21 @@ def rotate(x: Float[Tensor, "b n h k"], table: Rotary) -> Float[Tensor, "b n h k
     return turned.flatten(-2).to(x.dtype)
 
 
+# Which keys are seen; or what is added to their logits.
+KeyMask = Bool[Tensor, "b m"] | Float[Tensor, "b m"]
+
+
 def attend(
     q: Float[Tensor, "b n h k"],
     k: Float[Tensor, "b m h k"],
     v: Float[Tensor, "b m h k"],
-    key_mask: Bool[Tensor, "b m"] | None = None,
+    key_mask: KeyMask | None = None,
 ) -> Float[Tensor, "b n h*k"]:
-    """Softmax attention over all keys, scale 1/sqrt(k); masked keys are not seen."""
-    mask = None if key_mask is None else key_mask[:, None, None, :]
+    """Softmax attention over all keys, scale 1/sqrt(k)."""
+    mask = None
+    if key_mask is not None:
+        mask = key_mask[:, None, None, :]
+        mask = mask.to(q.dtype) if mask.is_floating_point() else mask
     out = F.scaled_dot_product_attention(
         q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=mask
     )
@@ -167,6 +174,6 @@ def open_gates(width: int) -> nn.Parameter:
     return nn.Parameter(modulation)
 
 
-def scaled_normal_(tensor: Tensor, fan_in: int) -> None:
+def scaled_normal_(tensor: Float[Tensor, "..."], fan_in: int) -> None:
     """Normal noise of variance 1 / fan_in, in place."""
     nn.init.normal_(tensor, std=1 / math.sqrt(fan_in))

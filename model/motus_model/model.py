@@ -8,9 +8,16 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
-from motus_model.encoders import TinyPerception, WordEncoder
-from motus_model.flow_matching import TimeSampler, interpolate, target_velocity
+from motus_model.encoders import Encoded, TinyPerception, WordEncoder
+from motus_model.flow_matching import (
+    Drawn,
+    TimeSampler,
+    draw_normal,
+    interpolate,
+    target_velocity,
+)
 from motus_model.frames import FrameAutoencoder
+from motus_model.guidance import Guide
 from motus_model.modes import Mode
 from motus_model.network import Context, Motus
 from motus_model.roles import Encoders, FrameCodec, Perception, TextEncoder
@@ -28,6 +35,8 @@ class Batch:
         texts: Instructions.
         state: Robot states at the condition frame, normalised.
         actions: Action chunks, normalised; None in stage 1.
+        words: What the text encoder makes of `texts`, where it was computed before.
+        seen: What perception makes of `images` and `texts`, likewise.
     """
 
     images: Float[Tensor, "b 3 H W"]
@@ -35,14 +44,35 @@ class Batch:
     texts: Sequence[str]
     state: Float[Tensor, "b s"] | None
     actions: Float[Tensor, "b t a"] | None
+    words: Encoded | None = None
+    seen: Encoded | None = None
+
+
+@dataclass(frozen=True)
+class Noise:
+    """What is drawn for a batch: the times and the noise of both modalities."""
+
+    times: Drawn
+    video: Float[Tensor, "b c f h w"]
+    action: Float[Tensor, "b t a"] | None
+
+    @staticmethod
+    def draw(batch: Batch, times: TimeSampler, generators: Sequence[Generator]) -> "Noise":
+        """Noise of each sample from its own generator."""
+        drawn = times.draw(generators)
+        video = draw_normal(generators, *batch.latents.shape[1:]).to(batch.latents)
+        action = None
+        if batch.actions is not None:
+            action = draw_normal(generators, *batch.actions.shape[1:]).to(batch.actions)
+        return Noise(Drawn(*(t.to(batch.latents.device) for t in drawn)), video, action)
 
 
 class FlowLoss(NamedTuple):
-    """Flow-matching losses; `total` is what is trained on."""
+    """Flow-matching losses of each sample; the mean of `total` is what is trained on."""
 
-    total: Tensor
-    video: Tensor
-    action: Tensor
+    total: Float[Tensor, " b"]
+    video: Float[Tensor, " b"]
+    action: Float[Tensor, " b"]
 
 
 class MotusModel(nn.Module):
@@ -56,6 +86,7 @@ class MotusModel(nn.Module):
         super().__init__()
         if encoders is None:
             encoders = small_encoders(config)
+        encoders.check(config.network)
         self.config = config
         self.frames, self.text, self.perception = encoders
         self.network = Motus(config.network)
@@ -65,42 +96,44 @@ class MotusModel(nn.Module):
         images: Float[Tensor, "b 3 H W"],
         texts: Sequence[str],
         state: Float[Tensor, "b s"] | None,
+        *,
+        words: Encoded | None = None,
+        seen: Encoded | None = None,
     ) -> Context:
-        """Encode what is given: the condition frame, the instruction, the robot's state."""
-        words = self.text(texts)
+        """Encode what is given: the condition frame, the instruction, the robot's state.
+
+        `words` and `seen` stand in for the text encoder and for perception.
+        """
+        if words is None:
+            words = self.text(texts)
         features = mask = None
         if self.network.understanding is not None:
-            features, mask = self.perception(images, texts)
+            features, mask = seen or self.perception(images, texts)
         return self.network.prepare(
             words.tokens, text_mask=words.mask, features=features, feature_mask=mask, state=state
         )
 
-    def loss(self, batch: Batch, times: TimeSampler, generator: Generator) -> FlowLoss:
+    def forward(self, batch: Batch, noise: Noise) -> FlowLoss:
         """Flow matching of future frames and actions at independent times (paper, 4.3.1).
 
         The condition frame stays clean and is left out of the video's mean.
         """
-        latents = batch.latents
-        video_time, action_time = (
-            t.to(latents.device) for t in times.draw(len(latents), generator)
-        )
-        video_noise = torch.randn(latents.shape, generator=generator).to(latents)
-        noisy = interpolate(latents, video_noise, video_time)
+        latents, times = batch.latents, noise.times
+        noisy = interpolate(latents, noise.video, times.video)
         noisy[:, :, :1] = latents[:, :, :1]
-        noisy_actions = action_noise = None
-        if batch.actions is not None:
-            action_noise = torch.randn(batch.actions.shape, generator=generator).to(batch.actions)
-            noisy_actions = interpolate(batch.actions, action_noise, action_time)
-        context = self.context(batch.images, batch.texts, batch.state)
-        velocity = self.network(context, noisy, video_time, noisy_actions, action_time)
-        wanted = target_velocity(latents, video_noise)[:, :, 1:]
-        # A modality that is held at 0 or 1 in a practised mode is not predicted there.
-        video_error = (velocity.video[:, :, 1:] - wanted).square().flatten(1).mean(1)
-        video = weighted_mean(video_error, solved(video_time))
-        action = torch.zeros((), device=latents.device)
-        if batch.actions is not None and velocity.action is not None and action_noise is not None:
-            action_error = (velocity.action - target_velocity(batch.actions, action_noise)).square()
-            action = weighted_mean(action_error.flatten(1).mean(1), solved(action_time))
+        noisy_actions = None
+        if batch.actions is not None and noise.action is not None:
+            noisy_actions = interpolate(batch.actions, noise.action, times.action)
+        context = self.context(
+            batch.images, batch.texts, batch.state, words=batch.words, seen=batch.seen
+        )
+        velocity = self.network(context, noisy, times.video, noisy_actions, times.action)
+        wanted = target_velocity(latents, noise.video)[:, :, 1:]
+        video = squared_error(velocity.video[:, :, 1:], wanted) * times.video_weight
+        action = torch.zeros_like(video)
+        if batch.actions is not None and velocity.action is not None and noise.action is not None:
+            wanted = target_velocity(batch.actions, noise.action)
+            action = squared_error(velocity.action, wanted) * times.action_weight
         return FlowLoss(video + action, video, action)
 
     @torch.no_grad()
@@ -113,8 +146,10 @@ class MotusModel(nn.Module):
         *,
         video: Float[Tensor, "b 3 f H W"] | None = None,
         actions: Float[Tensor, "b t a"] | None = None,
+        noise: Given | None = None,
         config: SamplerConfig | None = None,
         generator: Generator | None = None,
+        guide: Guide | None = None,
     ) -> Sample:
         """Run one mode from pixels; `video` and `actions` are what is clean in it.
 
@@ -125,8 +160,10 @@ class MotusModel(nn.Module):
             state: Normalised states.
             video: Future frames in [0, 1], for inverse dynamics.
             actions: Normalised actions, for the world model.
+            noise: What the others start from; drawn from `generator` where it is left out.
             config: Steps and shifts.
             generator: Source of the noise.
+            guide: Bends the actions' velocity, as `PrefixGuide` does.
         """
         first = images[:, :, None]
         condition = self.frames.encode(first * 2 - 1)
@@ -140,8 +177,10 @@ class MotusModel(nn.Module):
             condition,
             self.frames.latent_frames(1 + self.config.window.video_frames),
             given=Given(latents, actions),
+            noise=noise,
             config=config,
             generator=generator,
+            guide=guide,
         )
 
     def decode(self, latents: Float[Tensor, "b c f h w"]) -> Float[Tensor, "b 3 f H W"]:
@@ -167,11 +206,8 @@ def small_encoders(config: ModelConfig) -> Encoders:
     )
 
 
-def solved(times: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
-    """1 where a modality is to be predicted, 0 where it was held clean or left as noise."""
-    return ((times > 0) & (times < 1)).float()
-
-
-def weighted_mean(values: Float[Tensor, " b"], weights: Float[Tensor, " b"]) -> Tensor:
-    """Mean over the samples with weight; 0 when there is none."""
-    return (values * weights).sum() / weights.sum().clamp_min(1)
+def squared_error(
+    predicted: Float[Tensor, "b ..."], wanted: Float[Tensor, "b ..."]
+) -> Float[Tensor, " b"]:
+    """Mean squared error of each sample, in float32."""
+    return (predicted.float() - wanted.float()).square().flatten(1).mean(1)

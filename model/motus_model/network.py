@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from motus_model.action_expert import ActionConfig, ActionExpert
-from motus_model.layers import Rotary, attend, rotary_table
+from motus_model.layers import KeyMask, Rotary, attend, rotary_table
 from motus_model.understanding_expert import UnderstandingConfig, UnderstandingExpert
 from motus_model.video_expert import QKV, TextKeys, VideoConfig, VideoExpert
 
@@ -102,22 +102,20 @@ class Motus(nn.Module):
         """Encode the conditions once.
 
         Args:
-            text: Text embeddings, padded to Wan's length inside.
+            text: Text embeddings, zero after the end of each text.
             text_mask: True where a text row is real; None attends to the padding.
             features: Last hidden state of the vision-language model.
             feature_mask: True where a feature row is real; None attends to all.
             state: The robot's state at the condition frame.
         """
-        if self.config.attend_text_padding:
-            text_mask = None
         if self.config.attend_feature_padding or self.understanding is None:
             feature_mask = None
+        key_mask: KeyMask | None = text_mask
+        if text_mask is None or self.config.attend_text_padding:
+            text, key_mask = self.video.pad_text(text, text_mask)
         embedded = self.video.embed_text(text)
-        if text_mask is not None:
-            missing = embedded.shape[1] - text_mask.shape[1]
-            text_mask = nn.functional.pad(text_mask, (0, missing))
         keys = tuple(
-            TextKeys(*self.video.block(index).cross_attn.key_value(embedded), text_mask)
+            TextKeys(*self.video.block(index).cross_attn.key_value(embedded), key_mask)
             for index in range(self.config.video.layers)
         )
         tokens = None
@@ -155,7 +153,7 @@ class Motus(nn.Module):
         if self.action is not None and actions is not None:
             assert action_time is not None, "actions come with their time"
             tokens = tokens._replace(action=self.action.embed(actions, context.state))
-            action_embedding, action_modulations = self.action(action_time[:, None])
+            action_embedding, action_modulations = self.action.embed_time(action_time[:, None])
         mask = self._mask(tokens, context.key_mask)
         table = self._table(grid, video.device)
         for index in range(self.config.video.layers):
@@ -236,7 +234,7 @@ class Motus(nn.Module):
         """
         assert self.action is not None, "there is no action expert"
         x = self.action.embed(actions, context.state)
-        embedding, times = self.action(action_time[:, None])
+        embedding, times = self.action.embed_time(action_time[:, None])
         mask = context.key_mask
         if mask is not None:
             before = memory[0].k.shape[1] - mask.shape[1]
@@ -255,10 +253,10 @@ class Motus(nn.Module):
     ) -> tuple[Float[Tensor, "b #n d"], Float[Tensor, "b #n 6 d"]]:
         """Embeddings per sample, or per token where the first frame has time 0."""
         if not self.config.clean_first_frame:
-            embedding, modulations = self.video(times[:, None])
+            embedding, modulations = self.video.embed_time(times[:, None])
             return embedding, modulations
         both = torch.stack([torch.zeros_like(times), times], dim=1)
-        embedding, modulations = self.video(both)
+        embedding, modulations = self.video.embed_time(both)
         per_frame = grid[1] * grid[2]
         frame = torch.ones(grid[0] * per_frame, dtype=torch.long, device=times.device)
         frame[:per_frame] = 0
@@ -270,7 +268,9 @@ class Motus(nn.Module):
         self._tables[grid] = self._tables[grid].to(device)
         return self._tables[grid]
 
-    def _mask(self, tokens: Tokens, key_mask: Tensor | None) -> Tensor | None:
+    def _mask(
+        self, tokens: Tokens, key_mask: Bool[Tensor, "b n"] | None
+    ) -> Bool[Tensor, "b m"] | None:
         if key_mask is None:
             return None
         seen = tokens.video.shape[1] + (0 if tokens.action is None else tokens.action.shape[1])

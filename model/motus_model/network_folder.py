@@ -45,16 +45,24 @@ def read_network(folder: Path) -> tuple[MotusConfig, dict[str, Tensor]]:
     Raises:
         WeightsError: When it is damaged, of another version, or its configuration has other keys.
     """
+    return read_sizes(folder), read_shards(folder)
+
+
+def read_sizes(folder: Path) -> MotusConfig:
+    """Configuration of a folder alone.
+
+    Raises:
+        WeightsError: As `read_network` does.
+    """
     data = read_config(folder)
     if data.get("version") != VERSION:
         raise WeightsError(
             f"{folder}/config.json has version {data.get('version')!r}, this motus reads {VERSION}"
         )
     try:
-        config = network_config(data["network"])
+        return network_config(data["network"])
     except (KeyError, TypeError) as error:
         raise WeightsError(f"{folder}/config.json: no network configuration: {error}") from error
-    return config, read_shards(folder)
 
 
 def network_config(data: Mapping[str, Any]) -> MotusConfig:

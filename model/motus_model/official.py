@@ -180,7 +180,7 @@ def find_official(folder: Path) -> Path:
     raise WeightsError(f"no {FILE} in {folder} or {folder}/pytorch_model")
 
 
-def official_state(weights: Weights, positions: Tensor | None) -> dict[str, Tensor]:
+def official_state(weights: Weights, positions: Float[Tensor, "1 n d"] | None) -> dict[str, Tensor]:
     """Our network's weights under official names, aliases included, as its strict load wants.
 
     Args:
@@ -199,7 +199,7 @@ def official_state(weights: Weights, positions: Tensor | None) -> dict[str, Tens
     return state
 
 
-def write_official(path: Path, weights: Weights, positions: Tensor | None) -> None:
+def write_official(path: Path, weights: Weights, positions: Float[Tensor, "1 n d"] | None) -> None:
     """Write a file that the official `load_checkpoint` reads; storage is shared by aliases."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
@@ -271,9 +271,9 @@ def video_config(weights: Weights, *, heads: int | None, text_tokens: int) -> Vi
 class OfficialLoss(NamedTuple):
     """The official training loss and its parts."""
 
-    total: Tensor
-    video: Tensor
-    action: Tensor
+    total: Float[Tensor, ""]
+    video: Float[Tensor, ""]
+    action: Float[Tensor, ""]
 
 
 def official_loss(

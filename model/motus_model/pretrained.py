@@ -57,7 +57,9 @@ class WanFrames(Frozen):
         raw = (latents * std + mean).to(self.network.dtype)
         return self.network.decode(raw).sample.float().clamp(-1, 1)
 
-    def _constants(self, like: Tensor) -> tuple[Tensor, Tensor]:
+    def _constants(
+        self, like: Float[Tensor, "..."]
+    ) -> tuple[Float[Tensor, "1 c 1 1 1"], Float[Tensor, "1 c 1 1 1"]]:
         config = self.network.config
         mean, std = (
             torch.tensor(values, device=like.device).view(1, -1, 1, 1, 1)
@@ -106,6 +108,10 @@ class UMT5Text(Frozen):
     def width(self) -> int:
         """Numbers of one token."""
         return self.network.config.d_model
+
+    def settings(self) -> dict[str, Any]:
+        """The words it knows, and how many it reads."""
+        return {"words": self.tokenizer.get_vocab(), "tokens": self.tokens}
 
     @torch.no_grad()
     def forward(self, texts: Sequence[str]) -> Encoded:

@@ -4,6 +4,7 @@ The features are the last hidden state after the final norm. (In the official co
 `hidden_states[-1]`, which is the same tensor: reference.md a.)
 """
 
+import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -104,6 +105,14 @@ class QwenPerception(Frozen):
     def width(self) -> int:
         """Numbers of one feature."""
         return self.network.config.text_config.hidden_size
+
+    def settings(self) -> dict[str, Any]:
+        """The prompt, the words it knows, and how it cuts up an image."""
+        return {
+            "prompt": PROMPT,
+            "words": self.tokenizer.get_vocab(),
+            "images": json.loads(self.images.to_json_string()),
+        }
 
     @torch.no_grad()
     def forward(self, images: Float[Tensor, "b 3 H W"], texts: Sequence[str]) -> Encoded:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import NamedTuple, cast
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from motus_model.layers import (
+    KeyMask,
     RMSNorm,
     Rotary,
     TimeEmbedding,
@@ -127,7 +128,7 @@ class TextKeys(NamedTuple):
 
     k: Float[Tensor, "b m h k"]
     v: Float[Tensor, "b m h k"]
-    mask: Tensor | None
+    mask: KeyMask | None
 
 
 class Head(nn.Module):
@@ -182,10 +183,38 @@ class VideoExpert(TimeEmbedding):
         """Patches of the latent frames as tokens."""
         return self.patch_embedding(video).flatten(2).transpose(1, 2)
 
-    def embed_text(self, text: Float[Tensor, "b m e"]) -> Float[Tensor, "b t d"]:
-        """Text embeddings, zero-padded to the number of tokens Wan was trained with."""
-        missing = self.config.text_tokens - text.shape[1]
-        return self.text_embedding(nn.functional.pad(text, (0, 0, 0, max(missing, 0))))
+    def embed_text(self, text: Float[Tensor, "b m e"]) -> Float[Tensor, "b m d"]:
+        """Text embeddings at this expert's width."""
+        return self.text_embedding(text)
+
+    def pad_text(
+        self, text: Float[Tensor, "b m e"], mask: Bool[Tensor, "b m"] | None
+    ) -> tuple[Float[Tensor, "b t e"], Float[Tensor, "b t"] | None]:
+        """Text rows with one zero row for all those that fill them up to Wan's number of tokens.
+
+        Wan attends to n equal zero rows after a text. n equal keys of logit s weigh n exp(s) =
+        exp(s + log n) in a softmax, and their values are equal, too: so one key does for them,
+        with log n added to its logit.
+
+        Args:
+            text: Embeddings.
+            mask: True for the rows of each text, which come first; None for all.
+
+        Returns:
+            The rows, and what is added to the logits of their keys.
+        """
+        total = self.config.text_tokens
+        lengths = torch.full((len(text),), text.shape[1], device=text.device)
+        if mask is not None:
+            lengths = mask.sum(1)
+            text = text[:, : int(lengths.max())]
+        elif text.shape[1] >= total:
+            return text, None
+        rows = torch.arange(text.shape[1], device=text.device)
+        own = torch.zeros(text.shape[:2], device=text.device)
+        own = own.masked_fill(rows >= lengths[:, None], -torch.inf)
+        rest = (total - lengths).float().log()
+        return nn.functional.pad(text, (0, 0, 0, 1)), torch.cat([own, rest[:, None]], dim=1)
 
     def unpatchify(
         self, patches: Float[Tensor, "b n p"], grid: tuple[int, int, int]

@@ -9,11 +9,15 @@ if TYPE_CHECKING:
     from motus_recipes.evaluation import wilson as wilson
     from motus_recipes.exporting import ExportReport as ExportReport
     from motus_recipes.exporting import export as export
+    from motus_recipes.launching import LaunchReport as LaunchReport
+    from motus_recipes.launching import write_launch_script as write_launch_script
     from motus_recipes.library import Recipe as Recipe
     from motus_recipes.library import RecipeInfo as RecipeInfo
     from motus_recipes.library import describe as describe
     from motus_recipes.library import list_recipes as list_recipes
     from motus_recipes.library import load_recipe as load_recipe
+    from motus_recipes.planning import Plan as Plan
+    from motus_recipes.planning import plan as plan
     from motus_recipes.runs import TrainReport as TrainReport
     from motus_recipes.runs import train as train
     from motus_recipes.sampling import SampleReport as SampleReport
@@ -26,6 +30,8 @@ _HOMES = {
     "DemoReport": "showcase",
     "EvalReport": "evaluation",
     "ExportReport": "exporting",
+    "LaunchReport": "launching",
+    "Plan": "planning",
     "Recipe": "library",
     "RecipeInfo": "library",
     "SampleReport": "sampling",
@@ -36,9 +42,11 @@ _HOMES = {
     "export": "exporting",
     "list_recipes": "library",
     "load_recipe": "library",
+    "plan": "planning",
     "sample": "sampling",
     "train": "runs",
     "wilson": "evaluation",
+    "write_launch_script": "launching",
 }
 
 __all__ = sorted(_HOMES)

@@ -15,9 +15,17 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from motus_adapters import DisFlow, UnifiedDataset, describe_state, flow_canvas, letterbox
+from motus_adapters import (
+    DisFlow,
+    UnifiedDataset,
+    action_chunks,
+    chunk_statistics,
+    describe_state,
+    flow_canvas,
+    letterbox,
+)
 from motus_embodiments import ActionAdapter, Card
-from motus_model import ModelConfig, Window
+from motus_model import ModelConfig
 
 CACHE_VERSION = 3
 FLOW_SHAPE = (2, 72, 64)
@@ -141,7 +149,13 @@ def _build(
         state = describe_state(adapter, arrays["state"]) if "state" in arrays else empty
         tables["state"].append(state.astype(np.float32))
         tables["actions"].append(
-            _chunks(arrays, adapter, dataset.meta.rate, model.window, episode.length)
+            action_chunks(
+                arrays,
+                adapter,
+                dataset.meta.rate,
+                model.window.action_steps,
+                model.window.action_rate,
+            )
         )
         tables["first"].append(np.full(episode.length, at))
         tables["last"].append(np.full(episode.length, at + episode.length - 1))
@@ -150,23 +164,9 @@ def _build(
             on_progress(at, count, "frames read")
     canvas.flush()
     flow.flush()
+    chunk_statistics(dataset, model.window.action_steps, model.window.action_rate)
     for key, parts in tables.items():
         np.save(folder / f"{key}.npy", np.concatenate(parts))
-
-
-def _chunks(
-    arrays: dict[str, np.ndarray],
-    adapter: ActionAdapter,
-    rate: float,
-    window: Window,
-    length: int,
-) -> Float[np.ndarray, "n t a"]:
-    """The action chunk after each frame; past the end of the episode the last action is held."""
-    if "action" not in arrays or "state" not in arrays:
-        return np.zeros((length, window.action_steps, 0), np.float32)
-    steps = np.round(np.arange(window.action_steps) * rate / window.action_rate).astype(int)
-    rows = np.minimum(np.arange(length)[:, None] + steps, length - 1)
-    return adapter.relative(arrays["action"][rows], arrays["state"]).astype(np.float32)
 
 
 def _new(folder: Path, name: str, shape: tuple[int, ...], kind: type) -> np.memmap:

@@ -3,6 +3,9 @@
 import json
 import os
 import shutil
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +14,18 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.hf_storage import (
+    HuggingFaceStorageReader,
+    HuggingFaceStorageWriter,
+)
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
+from torch.distributed.tensor import DTensor
 
 from motus_embodiments import DataError
+from motus_recipes.averaging import Average
+from motus_recipes.engine import Engine
 
 Weights = dict[str, Tensor]
 
@@ -44,10 +57,7 @@ def write_folder(folder: Path, tensors: dict[str, Weights], state: dict[str, Any
     for name, weights in tensors.items():
         save_file({k: v.contiguous() for k, v in weights.items()}, partial / f"{name}.safetensors")
     (partial / "state.json").write_text(json.dumps(state))
-    for file in partial.iterdir():
-        with file.open("rb") as handle:
-            os.fsync(handle.fileno())
-    partial.rename(folder)
+    _commit(partial, folder)
 
 
 def read_weights(path: Path) -> Weights:
@@ -64,18 +74,6 @@ def read_weights(path: Path) -> Weights:
             hint="only safetensors files are loaded",
             where=str(path),
         ) from error
-
-
-def load_strictly(module: nn.Module, weights: Weights, where: Path) -> None:
-    """Load weights that must fit key for key.
-
-    Raises:
-        DataError: Naming the keys that are missing, unexpected or of another shape.
-    """
-    try:
-        module.load_state_dict(weights, strict=True)
-    except RuntimeError as error:
-        raise DataError(f"{where} does not fit the model: {error}", where=str(where)) from error
 
 
 def transfer(weights: Weights, module: nn.Module, fresh: tuple[str, ...] = ()) -> Transfer:
@@ -97,20 +95,133 @@ def transfer(weights: Weights, module: nn.Module, fresh: tuple[str, ...] = ()) -
     )
 
 
-def optimizer_tensors(optimizer: torch.optim.Optimizer) -> Weights:
-    """AdamW's moments as named tensors, without a pickle."""
+@dataclass(frozen=True)
+class Training:
+    """What a step changes: weights, the optimizer's moments, the average."""
+
+    module: nn.Module
+    optimizer: torch.optim.Optimizer
+    average: Average
+
+    def tensors(self) -> Weights:
+        """Everything by name; sharded where the module is."""
+        named = {f"model.{key}": value for key, value in self.module.state_dict().items()}
+        named |= {f"average.{key}": value for key, value in self.average.weights.items()}
+        for name, parameter in self.module.named_parameters():
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                named[f"optimizer.{name}.{key}"] = value
+        return named
+
+    def load(self, tensors: Weights) -> None:
+        """Take over what `blank` named and a checkpoint filled."""
+        self.module.load_state_dict(_part(tensors, "model."), strict=True)
+        self.average.weights = _part(tensors, "average.")
+        for name, parameter in self.module.named_parameters():
+            state = _part(tensors, f"optimizer.{name}.")
+            if state:
+                self.optimizer.state[parameter] = state
+
+    def blank(self, names: Iterable[str], where: Path) -> Weights:
+        """Room for a checkpoint's tensors.
+
+        Raises:
+            DataError: With the names that are missing or unexpected.
+        """
+        room = self.tensors()
+        parameters = dict(self.module.named_parameters())
+        found = set(names)
+        for name in found:
+            owner, _, key = name.removeprefix("optimizer.").rpartition(".")
+            if name.startswith("optimizer.") and owner in parameters:
+                like = parameters[owner].detach()
+                room[name] = torch.zeros(()) if key == "step" else torch.zeros_like(like)
+        missing, unexpected = sorted(set(room) - found), sorted(found - set(room))
+        if missing or unexpected:
+            raise DataError(
+                f"{where} is of another model: {len(missing)} tensors missing "
+                f"({', '.join(missing[:3])}), {len(unexpected)} unexpected "
+                f"({', '.join(unexpected[:3])})",
+                hint="resume with the recipe that the run was started with",
+                where=str(where),
+            )
+        return room
+
+
+def save_checkpoint(
+    folder: Path, training: Training, state: dict[str, Any], engine: Engine
+) -> None:
+    """Write a checkpoint, each process its part; whole or not at all.
+
+    The tensors are a torch distributed checkpoint in safetensors files (no pickle).
+    """
+    partial = folder.with_name(f".{folder.name}.partial")
+    if engine.main:
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.mkdir(parents=True)
+    engine.wait()
+    with _quiet():
+        save(
+            dict(training.tensors()),
+            storage_writer=HuggingFaceStorageWriter(str(partial), save_distributed=True),
+            no_dist=engine.world == 1,
+        )
+    engine.wait()
+    if engine.main:
+        (partial / "state.json").write_text(json.dumps(state))
+        _commit(partial, folder)
+    engine.wait()
+
+
+def load_checkpoint(folder: Path, training: Training, engine: Engine) -> dict[str, Any]:
+    """Fill a training from a checkpoint, whatever number of processes wrote it; its state.
+
+    Raises:
+        DataError: When a file is missing or damaged, or of another model.
+    """
+    try:
+        state: dict[str, Any] = json.loads((folder / "state.json").read_text())
+        with _quiet():
+            reader = HuggingFaceStorageReader(str(folder))
+            room = training.blank(reader.read_metadata().state_dict_metadata, folder)
+            load(
+                dict(room),
+                storage_reader=HuggingFaceStorageReader(str(folder)),
+                no_dist=engine.world == 1,
+            )
+    except (OSError, ValueError, SafetensorError, CheckpointException) as error:
+        raise DataError(
+            f"cannot read checkpoint {folder}: {str(error)[:300]}",
+            hint="delete that folder; --resume then takes the one before, or starts the stage anew",
+            where=str(folder),
+        ) from error
+    training.load(room)
+    return state
+
+
+def whole(weights: Mapping[str, Tensor]) -> Weights:
+    """Weights gathered from all processes, on the CPU."""
     return {
-        f"{index}.{key}": value
-        for index, entry in optimizer.state_dict()["state"].items()
-        for key, value in entry.items()
+        key: (value.full_tensor() if isinstance(value, DTensor) else value).detach().cpu()
+        for key, value in weights.items()
     }
 
 
-def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Weights) -> None:
-    """Put back what `optimizer_tensors` gave."""
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        index, _, key = name.partition(".")
-        state.setdefault(int(index), {})[key] = value
-    groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": state, "param_groups": groups})
+def _part(tensors: Weights, prefix: str) -> Weights:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def _commit(partial: Path, folder: Path) -> None:
+    """Put a finished folder on disk and in its place."""
+    for file in partial.iterdir():
+        with file.open("rb") as handle:
+            os.fsync(handle.fileno())
+    partial.rename(folder)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without torch's remark that a single process is one."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+        yield

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 
-from motus_adapters import Observation, Policy, Simulator, open_simulator
+from motus_adapters import Observation, Policy, Simulator, open_simulator, weights_hash
 from motus_embodiments import MismatchError, MotusError
 from motus_recipes.films import write_film
 
@@ -41,12 +41,17 @@ class PolicyDriver:
     def reset(self, seed: int) -> None:
         """Begin an episode; its noise follows from the seed."""
         self._seed = seed
+        self.policy.guard.reset()
 
     def actions(self, simulator: Simulator, observation: Observation) -> Float[np.ndarray, "t a"]:
         """The first rows of a new chunk."""
         self._seed += 1
         chunk = self.policy.act(
-            observation.images, observation.state, simulator.instruction, seed=self._seed
+            observation.images,
+            observation.state,
+            simulator.instruction,
+            seed=self._seed,
+            rate=simulator.rate,
         )
         return chunk[: self.policy.config.execute]
 
@@ -92,7 +97,11 @@ class Episode:
 
 @dataclass(frozen=True)
 class EvalReport:
-    """Success in closed loop, with its 95 % Wilson interval and the protocol that made it."""
+    """Success in closed loop, with its 95 % Wilson interval and the protocol that made it.
+
+    Attributes:
+        weights: SHA-256 of the policy's weights, by which `motus export` knows them again.
+    """
 
     policy: str
     env: str
@@ -106,6 +115,7 @@ class EvalReport:
     seeds: tuple[int, int]
     results: tuple[Episode, ...]
     film: Path | None
+    weights: str | None
 
 
 def evaluate(
@@ -161,6 +171,7 @@ def evaluate(
         seeds=(seeds[0], seeds[-1]),
         results=tuple(results),
         film=film,
+        weights=None if policy in ("expert", "random") else weights_hash(Path(policy)),
     )
 
 

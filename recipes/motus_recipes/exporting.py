@@ -1,22 +1,46 @@
-"""From a finished run to a policy bundle."""
+"""From a finished run to a policy bundle, and to other formats beside it."""
 
+import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from motus_adapters import ActionSpace, BundleConfig, Header, write_bundle
-from motus_embodiments import DataError, MismatchError, UsageError, load_card
-from motus_model import MotusModel, Window
-from motus_recipes.checkpoints import read_weights
+from safetensors.torch import save
+
+from motus_adapters import (
+    ActionSpace,
+    BundleConfig,
+    FormatReport,
+    Header,
+    Normalizer,
+    Policy,
+    write_bundle,
+    write_format,
+)
+from motus_adapters.bundle import DecoderConfig, model_config
+from motus_adapters.exports.formats import check_format
+from motus_adapters.measuring import Measured
+from motus_adapters.measuring import measure as measure_policy
+from motus_embodiments import Card, DataError, MismatchError, UsageError, load_card
+from motus_model import MODES, MotusModel, Role, Window
+from motus_recipes.checkpoints import Weights, read_weights
+from motus_recipes.latent_target import fit_target
+from motus_recipes.model_card import model_card, read_evaluation
+from motus_recipes.windows import observed_windows
 
 RUNS = Path("runs")
 
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What `export` wrote."""
+    """What `export` wrote.
+
+    Attributes:
+        formats: Other formats beside the bundle, and how far their actions lie from its own.
+        measured: Its times on this machine, if asked for.
+    """
 
     bundle: Path
     run: Path
@@ -26,6 +50,8 @@ class ExportReport:
     mode: str
     steps: int
     execute: int
+    formats: tuple[FormatReport, ...]
+    measured: Measured | None
 
 
 def export(
@@ -36,6 +62,11 @@ def export(
     mode: str = "vla",
     steps: int = 5,
     execute: int = 2,
+    formats: Sequence[str] = (),
+    dataset: Path | None = None,
+    anchoring: Path | None = None,
+    evaluation: Path | None = None,
+    measure: bool = False,
     force: bool = False,
     dry_run: bool = False,
     untrained: bool = False,
@@ -45,71 +76,154 @@ def export(
     Args:
         run: The run's folder; None takes the newest under ./runs that fits the target.
         target: Name of the robot.
-        out: The bundle's folder.
+        out: The bundle's folder; another format goes to `out`-FORMAT.
         mode: The mode that the policy solves.
         steps: Denoising steps.
         execute: Rows of a chunk to carry out before asking again.
-        force: Overwrite a bundle.
+        formats: Other formats: names of `FORMATS`.
+        dataset: Where the windows are from that they are held against the policy on; the run's
+            own dataset of the robot if left out.
+        anchoring: Anchoring data of the target, for a run that ends with latent actions.
+        evaluation: What `motus eval --json` printed of these weights, for the model card.
+        measure: Time the policy on this machine; not a part of the contract.
+        force: Overwrite what is there.
         dry_run: Check everything, write nothing.
         untrained: Initial weights instead of trained ones: the control of an evaluation.
 
     Raises:
         DataError: When the run isn't finished.
-        MismatchError: When the run was trained for another robot.
+        MismatchError: When the run was trained for another robot, the evaluation is of other
+            weights, or a format gives other actions.
     """
+    solved = MODES[mode]
+    if solved.action is not Role.SOLVE or solved.video is Role.CLEAN:
+        raise UsageError(
+            f"mode {mode} gives no actions from pictures alone",
+            hint="a policy solves vla or joint; `motus sample` runs all five",
+        )
     card = load_card(target)
     run = run or _newest(target)
-    stage = _policy_stage(run)
+    for name in formats:
+        check_format(name, _beside(out, name), force=force)
+    if out.exists() and not force:
+        raise UsageError(f"{out} exists", hint="--force overwrites it", where=str(out))
+    stage = _last_stage(run)
     state = json.loads((stage / "result" / "state.json").read_text())
-    sources = json.loads((run / "data.json").read_text())
-    meta = Header.from_dict(state["robot"], stage / "result" / "state.json")
-    if meta.card.name != card.name:
-        raise MismatchError(
-            f"{run} was trained for '{meta.card.name}', not for '{target}'",
-            hint=f"motus export --target {meta.card.name} --run {run}",
-            where=str(run),
-        )
-    space = ActionSpace.from_dict(meta.card, state["statistics"])
-    config = BundleConfig(
-        size=sources["recipe"]["size"],
-        window=Window(**sources["recipe"]["window"]),
-        layout=meta.layout,
-        rate=meta.rate,
-        mode=mode,
-        steps=steps,
-        execute=execute,
-        instruction=state["instruction"],
-    )
-    weights = read_weights(stage / "result" / "weights.safetensors")
-    if untrained:
-        weights = _initial(weights, config, space)
+    made = _for_target(run, stage, state, card, anchoring)
+    config = replace(made.config, mode=mode, steps=steps, execute=execute)
+    if formats and config.decoder:
+        raise UsageError("a policy of latent actions has no other format than the folder")
+    weights = _initial(made.weights, config, made.space) if untrained else made.weights
+    measured = read_evaluation(evaluation, _hash(weights)) if evaluation else None
+    megabytes = round(sum(v.numel() * v.element_size() for v in weights.values()) / 1e6, 1)
+    reports: list[FormatReport] = []
+    times = None
     if not dry_run:
-        text = _model_card(run, config, space, state["report"])
-        write_bundle(out, weights, config, space, text, force=force)
+        text = model_card(
+            run.name,
+            config,
+            made.space,
+            state["report"],
+            megabytes=megabytes,
+            evaluation=measured,
+            untrained=untrained,
+        )
+        write_bundle(out, weights, config, made.space, text, force=force)
+        if formats:
+            policy = Policy.load(out)
+            windows = observed_windows(policy, dataset or _dataset_of(run, target))
+            reports += [
+                write_format(policy, name, _beside(out, name), windows, force=force)
+                for name in formats
+            ]
+        times = measure_policy(out) if measure else None
     return ExportReport(
         bundle=out,
         run=run,
         target=target,
         parameters=sum(value.numel() for value in weights.values()),
-        megabytes=round(sum(v.numel() * v.element_size() for v in weights.values()) / 1e6, 1),
+        megabytes=megabytes,
         mode=mode,
         steps=steps,
         execute=execute,
+        formats=tuple(reports),
+        measured=times,
     )
 
 
-def _initial(
-    weights: Mapping[str, Any], config: BundleConfig, space: ActionSpace
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Made:
+    """What a run has for a robot."""
+
+    config: BundleConfig
+    space: ActionSpace
+    weights: Weights
+
+
+def _for_target(
+    run: Path, stage: Path, state: Mapping[str, Any], card: Card, anchoring: Path | None
+) -> _Made:
+    """The last stage's weights and numbers for a robot; fits a decoder for latent actions."""
+    recipe = json.loads((run / "data.json").read_text())["recipe"]
+    learnt = next(s["action"] for s in recipe["stages"] if stage.name.endswith(f"-{s['name']}"))
+    weights = read_weights(stage / "result" / "weights.safetensors")
+    meta = Header.from_dict(state["robot"], stage / "result" / "state.json")
+    decoder = None
+    if learnt == "latent":
+        if anchoring is None:
+            raise MismatchError(
+                f"{run} ends with latent actions, which are no robot's own",
+                hint=f"--anchoring DATASET fits a decoder for '{card.name}'; "
+                f"motus anchor {card.name} DATASET renders the data",
+                where=str(run),
+            )
+        latents = Normalizer.from_dict(state["statistics"]["action"])
+        space, own, about, meta = fit_target(run, card, anchoring, latents)
+        weights |= {f"decoder.{key}": value for key, value in own.items()}
+        decoder = DecoderConfig(**about)
+    else:
+        if meta.card.name != card.name:
+            raise MismatchError(
+                f"{run} was trained for '{meta.card.name}', not for '{card.name}': its last stage "
+                f"learnt the actions of '{meta.card.name}'",
+                hint=f"motus export --target {meta.card.name} --run {run}; or train a run that "
+                "ends with latent actions, and give --anchoring",
+                where=str(run),
+            )
+        if anchoring is not None:
+            raise UsageError(
+                f"{run} learnt the actions of '{card.name}': anchoring data have no use here",
+                hint="leave --anchoring out",
+            )
+        space = ActionSpace.from_dict(meta.card, state["statistics"])
+    config = BundleConfig(
+        size=recipe["size"],
+        window=Window(**recipe["window"]),
+        layout=meta.layout,
+        rate=meta.rate,
+        instruction=state["instruction"],
+        decoder=decoder,
+    )
+    return _Made(config, space, weights)
+
+
+def _initial(weights: Weights, config: BundleConfig, space: ActionSpace) -> Weights:
     """Fresh weights of the same network, with the trained frame autoencoder."""
     import torch
 
-    from motus_adapters.bundle import model_config
-
     torch.manual_seed(0)
     model = MotusModel(model_config(config, space))
-    frames = {key: value for key, value in weights.items() if key.startswith("frames.")}
-    return {**model.state_dict(), **frames}
+    kept = {k: v for k, v in weights.items() if k.startswith(("frames.", "decoder."))}
+    return {**model.state_dict(), **kept}
+
+
+def _hash(weights: Weights) -> str:
+    """SHA-256 of policy.safetensors."""
+    return hashlib.sha256(save({k: v.contiguous() for k, v in sorted(weights.items())})).hexdigest()
+
+
+def _beside(out: Path, name: str) -> Path:
+    return out.with_name(f"{out.name}-{name}")
 
 
 def _newest(target: str) -> Path:
@@ -124,8 +238,20 @@ def _newest(target: str) -> Path:
     )
 
 
-def _policy_stage(run: Path) -> Path:
-    """Folder of the last finished stage that learnt the robot's own actions."""
+def _dataset_of(run: Path, target: str) -> Path:
+    """The run's dataset of a robot, of the highest level."""
+    data = json.loads((run / "data.json").read_text())["data"].values()
+    fitting = [entry for entry in data if entry["card"] == target]
+    if not fitting:
+        raise UsageError(
+            f"{run} has no dataset of '{target}'",
+            hint="--dataset names the one whose windows a format is checked on",
+        )
+    return Path(max(fitting, key=lambda entry: entry["level"])["path"])
+
+
+def _last_stage(run: Path) -> Path:
+    """Folder of the last stage that learnt actions, finished."""
     file = run / "data.json"
     if not file.is_file():
         raise DataError(
@@ -135,7 +261,7 @@ def _policy_stage(run: Path) -> Path:
         )
     stages = json.loads(file.read_text())["recipe"]["stages"]
     for number, stage in reversed(list(enumerate(stages, 1))):
-        if stage["action"] == "native":
+        if stage["action"] != "none":
             folder = run / f"{number:02d}-{stage['name']}"
             if (folder / "result" / "state.json").is_file():
                 return folder
@@ -145,34 +271,7 @@ def _policy_stage(run: Path) -> Path:
                 where=str(folder),
             )
     raise MismatchError(
-        f"{run} has no stage that learns a robot's own actions",
+        f"{run} has no stage that learns actions",
         hint="motus train --recipe full has one",
         where=str(run),
     )
-
-
-def _model_card(
-    run: Path, config: BundleConfig, space: ActionSpace, report: Mapping[str, Any]
-) -> str:
-    card = space.card
-    held = "none" if report["heldout_loss"] is None else f"{report['heldout_loss']:.4f}"
-    solved = f"{config.mode}, {config.steps} steps, {config.execute} actions at a time"
-    cameras = ", ".join(f"`{camera.name}` ({camera.role})" for camera in card.cameras)
-    return f"""# Motus policy for {card.name}
-
-A Motus policy of size `{config.size}`. It takes the cameras {cameras}, the robot's
-{len(card.state_channels)} state numbers and an instruction, and gives chunks of
-{config.window.action_steps} actions at {config.window.action_rate:g} Hz
-({len(card.action_channels)} numbers, {card.action.representation}).
-
-    from motus_adapters import Policy
-    policy = Policy.load("this folder")
-    actions = policy.act(images, state, "{config.instruction}")
-
-| | |
-|---|---|
-| trained by | recipe of run `{run.name}`, last stage {report["steps"]} steps |
-| training loss | {report["loss"]:.4f} |
-| held-out loss | {held} |
-| solved mode | {solved} |
-"""

@@ -178,10 +178,16 @@ def _siblings(data: Any, place: Sequence[str]) -> list[str]:
             model: Any = schema.Stage
         case ["stages", "optimizer", _]:
             model = schema.Optimizer
+        case ["stages", "lora", _]:
+            model = schema.Lora
+        case ["engine", _]:
+            model = schema.EngineSpec
         case ["datasets", _, _]:
             model = schema.DatasetSpec
         case ["window", _]:
             model = schema.WindowSpec
+        case ["encoders", _]:
+            model = schema.EncodersSpec
         case _:
             model = schema.RecipeSpec
     return list(model.model_fields)
@@ -209,10 +215,10 @@ def _child(parent: Any, part: str, key: str) -> Any:
         if part in names:
             return names[part]
         raise UsageError(f"--set {key}: nothing named '{part}'", hint=nearest(part, names))
-    if not isinstance(parent, dict) or part not in parent:
-        known = parent if isinstance(parent, dict) else ()
-        raise UsageError(f"--set {key}: no key '{part}'", hint=nearest(part, known))
-    return parent[part]
+    if not isinstance(parent, dict):
+        raise UsageError(f"--set {key}: nothing has the key '{part}'")
+    # A table that the file leaves out stands at its defaults; unknown ones are refused later.
+    return parent.setdefault(part, {})
 
 
 def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:

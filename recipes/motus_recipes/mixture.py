@@ -6,11 +6,28 @@ weights by a few windows at most, however long the run. Nothing is kept between 
 resumed run draws what it would have drawn.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from typing import NamedTuple
 
 import numpy as np
+
+
+class Row(NamedTuple):
+    """One window of a batch.
+
+    Attributes:
+        source: Its dataset.
+        window: Its number there.
+        slot: Its place in the whole batch, over all processes.
+        seed: Of all that is drawn for it.
+    """
+
+    source: str
+    window: int
+    slot: int
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -36,19 +53,19 @@ class Mixture:
     batch: int
     seed: int
 
-    def draw(self, step: int) -> list[tuple[str, int]]:
-        """The (source, window) pairs of a step, in a random order."""
+    def draw(self, step: int) -> list[Row]:
+        """The rows of a step, in a random order."""
         slots = np.arange(step * self.batch, (step + 1) * self.batch)
         turns = _turns(self._edges(), slots)
         taken = self._taken(step * self.batch)
-        rows = []
+        pairs = []
         for index, source in enumerate(self.sources):
             for position in range(taken[index], taken[index] + int((turns == index).sum())):
                 epoch, place = divmod(position, source.windows)
                 order = _order(self.seed, index, epoch, source.windows)
-                rows.append((source.name, int(order[place])))
-        shuffle = np.random.default_rng((self.seed, 1, step)).permutation(len(rows))
-        return [rows[i] for i in shuffle]
+                pairs.append((source.name, int(order[place])))
+        shuffle = np.random.default_rng((self.seed, 1, step)).permutation(len(pairs))
+        return number([pairs[i] for i in shuffle], (self.seed, 2, step))
 
     def shares(self) -> Mapping[str, float]:
         """The share of each source."""
@@ -67,6 +84,15 @@ class Mixture:
             count += _block_counts(self._edges(), block)
         turns = _turns(self._edges(), np.arange(blocks * BLOCK, blocks * BLOCK + rest))
         return [int(c) for c in count + np.bincount(turns, minlength=len(count))]
+
+
+def number(pairs: Sequence[tuple[str, int]], entropy: tuple[int, ...]) -> list[Row]:
+    """(source, window) pairs as rows, each with a seed of its own."""
+    seeds = np.random.SeedSequence(entropy).generate_state(len(pairs), np.uint64) >> np.uint64(1)
+    return [
+        Row(source, window, slot, int(seed))
+        for slot, ((source, window), seed) in enumerate(zip(pairs, seeds, strict=True))
+    ]
 
 
 GOLDEN = (5**0.5 - 1) / 2  # its multiples fill [0, 1) as evenly as any

@@ -1,7 +1,6 @@
 """The three things a stage can train: frame autoencoder, latent-action codec, Motus."""
 
-import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,24 +12,24 @@ from torch import Generator, Tensor, nn
 from motus_adapters.action_space import Normalizer
 from motus_embodiments import DataError
 from motus_model import (
+    LATENT_WIDTH,
     Batch,
     CodecConfig,
+    Encoders,
     FrameAutoencoder,
     LatentActionCodec,
     ModelConfig,
     MotusModel,
+    Noise,
     TimeSampler,
+    draw_normal,
 )
 from motus_recipes.cache import Cached
+from motus_recipes.frozen import FrozenOutputs, images, stack
+from motus_recipes.mixture import Row
 from motus_recipes.schema import Stage
-from motus_recipes.trainer import Rows
 
 SAMPLE = 2048  # frames that statistics are fitted on
-
-
-def images(canvas: np.ndarray, device: torch.device) -> Float[Tensor, "n 3 H W"]:
-    """uint8 frames [n, H, W, 3] as float images in [0, 1]."""
-    return torch.from_numpy(np.array(canvas)).to(device).permute(0, 3, 1, 2).float() / 255
 
 
 def spread(count: int, size: int = SAMPLE) -> np.ndarray:
@@ -48,11 +47,17 @@ class FramesObjective:
         self.data, self.device = data, device
         self.module = FrameAutoencoder(model.frames).to(device)
 
-    def loss(self, rows: Rows, generator: Generator) -> dict[str, Tensor]:
-        """Pixels and edges of the rebuilt frames."""
-        canvas = np.stack([self.data[name].canvas[window] for name, window in rows])
-        loss, parts = self.module.loss(images(canvas, self.device) * 2 - 1, generator)
-        return {"loss": loss, **parts}
+    def inputs(self, rows: Sequence[Row], *, train: bool) -> tuple[Tensor, Tensor]:
+        """Pictures in [-1, 1], and noise for their latents."""
+        canvas = np.stack([self.data[row.source].canvas[row.window] for row in rows])
+        pictures = images(canvas, self.device) * 2 - 1
+        noise = draw_normal(generators(rows), *self.module.noise_shape(pictures))
+        return pictures, noise.to(self.device)
+
+    @staticmethod
+    def times(inputs: tuple[Tensor, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+        """Nothing here has a noise time."""
+        return {}
 
     def finish(self) -> None:
         """Normalise the latents once the weights stand."""
@@ -80,19 +85,27 @@ class CodecObjective:
             bands=[(0, 48), (48, 72)],
         )
 
-    def loss(self, rows: Rows, generator: Generator) -> dict[str, Tensor]:
-        """The codec's loss, with motion shown to the labelled share."""
-        flow = np.stack([self.data[name].flow[window] for name, window in rows])
-        motion = np.stack([self.data[name].motion[window] for name, window in rows])
-        mask = np.stack([self.data[name].motion_mask for name, _ in rows])
-        mask = mask & (np.arange(len(rows)) < round(self.stage.labelled * len(rows)))[:, None]
-        parts = self.module.loss(
-            torch.from_numpy(flow.astype(np.float32)).to(self.device),
-            torch.from_numpy(motion).to(self.device),
-            torch.from_numpy(mask).to(self.device),
-            generator,
+    def inputs(self, rows: Sequence[Row], *, train: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Flow, motion, how much each motion number counts, and noise for the latents."""
+        flow = np.stack([self.data[row.source].flow[row.window] for row in rows])
+        motion = np.stack([self.data[row.source].motion[row.window] for row in rows])
+        shown = round(self.stage.labelled * self.stage.batch)
+        weights = np.zeros((len(rows), LATENT_WIDTH), np.float32)
+        for weight, row in zip(weights, rows, strict=True):
+            mask = self.data[row.source].motion_mask
+            if row.slot < shown and mask.any():
+                weight[mask] = self.stage.batch / shown / mask.mean()
+        noise = draw_normal(generators(rows), LATENT_WIDTH)
+        arrays = (flow.astype(np.float32), motion, weights, noise.numpy())
+        flows, motions, labelled, noises = (
+            torch.from_numpy(array).to(self.device) for array in arrays
         )
-        return {"loss": parts.total, **parts._asdict()} | {"total": parts.total.detach()}
+        return flows, motions, labelled, noises
+
+    @staticmethod
+    def times(inputs: tuple[Tensor, ...]) -> dict[str, tuple[Tensor, Tensor]]:
+        """Nothing here has a noise time."""
+        return {}
 
 
 class PolicyObjective:
@@ -103,43 +116,63 @@ class PolicyObjective:
         data: Mapping[str, Cached],
         model: ModelConfig,
         stage: Stage,
-        frames: Mapping[str, Tensor],
+        frames: Mapping[str, Tensor] | None,
         device: torch.device,
         codec: LatentActionCodec | None = None,
+        *,
+        encoders: Encoders | None = None,
+        keep: int = 0,
     ) -> None:
+        """A model for the stage's data, with its initial weights.
+
+        Args:
+            data: By the recipe's names.
+            model: Of the recipe; the stage's actions shape it further.
+            stage: What trains, and on what.
+            frames: Weights of the small frame autoencoder; None where `encoders` has another.
+            device: Where it trains.
+            codec: Labels latent actions; None takes the labels of the data.
+            encoders: Pretrained ones; None for small ones, which train along.
+            keep: Bytes beside each dataset for what frozen encoders make of it.
+        """
         self.data, self.stage, self.device = data, stage, device
-        self.times = TimeSampler(stage.times, tuple(stage.modes.items()))
+        self.sampler = TimeSampler(stage.times, tuple(stage.modes.items()))
         self.actions = {name: self._actions(cached, model, codec) for name, cached in data.items()}
         self.normalizers = self._fit_normalizers()
         self.model = self._shape(model)
         torch.manual_seed(0)
-        self.module = MotusModel(self.model).to(device)
-        self.module.frames.load_state_dict(frames)
+        self.module = MotusModel(self.model, encoders).to(device)
+        if frames is not None:
+            self.module.frames.load_state_dict(frames)
         self._choose_trainable()
-        key = hashlib.sha256(b"".join(v.cpu().numpy().tobytes() for v in frames.values()))
-        self.latents = {
-            name: self._latents(cached, key.hexdigest()[:16]) for name, cached in data.items()
+        given = Encoders(self.module.frames, self.module.text, self.module.perception)
+        self.frozen = {
+            name: FrozenOutputs(cached, given, model.window, keep, device)
+            for name, cached in data.items()
         }
 
-    def loss(self, rows: Rows, generator: Generator) -> dict[str, Tensor]:
-        """Flow matching of video and actions."""
-        parts = self.module.loss(self.batch(rows, generator), self.times, generator)
+    def inputs(self, rows: Sequence[Row], *, train: bool) -> tuple[Batch, Noise]:
+        """The windows of some rows, and the noise that each is learnt at."""
+        sources = generators(rows)
+        batch = self._batch(rows, sources, augmented=train and self.stage.augment)
+        return batch, Noise.draw(batch, self.sampler, sources)
+
+    @staticmethod
+    def times(inputs: tuple[Batch, Noise]) -> dict[str, tuple[Tensor, Tensor]]:
+        """Noise time and weight of each modality."""
+        drawn = inputs[1].times
         return {
-            "loss": parts.total,
-            "video": parts.video.detach(),
-            "action": parts.action.detach(),
+            "video": (drawn.video, drawn.video_weight),
+            "action": (drawn.action, drawn.action_weight),
         }
 
-    def batch(self, rows: Rows, generator: Generator) -> Batch:
-        """The windows of some rows, in their order."""
-        window = self.model.window
-        pictures, latents, texts, states, actions = [], [], [], [], []
-        for name, index in rows:
+    def _batch(
+        self, rows: Sequence[Row], sources: Sequence[Generator], *, augmented: bool
+    ) -> Batch:
+        pictures, texts, states, actions = [], [], [], []
+        for name, index, _, _ in rows:
             cached = self.data[name]
-            frame = np.array([index])
-            future = cached.future(frame, window.video_frames + 1, window.video_rate, 0)[0]
             pictures.append(cached.canvas[index])
-            latents.append(self.latents[name][future])
             texts.append(cached.tasks[index])
             if "state" in self.normalizers:
                 states.append(self.normalizers["state"].normalize(cached.state[index]))
@@ -147,18 +180,20 @@ class PolicyObjective:
                 actions.append(self.normalizers["action"].normalize(self._chunk(name, index)))
         seen = images(np.stack(pictures), self.device)
         state = torch.from_numpy(np.stack(states)).to(self.device) if states else None
-        if self.stage.augment and self.module.training:
-            seen = augment(seen, generator)
+        if augmented:
+            seen = augment(seen, sources)
             if state is not None:
-                noise = torch.randn(state.shape, generator=generator).to(state)
-                state = state + 0.02 * noise
-        stacked = torch.from_numpy(np.stack(latents).astype(np.float32)).to(self.device)
+                state = state + 0.02 * draw_normal(sources, *state.shape[1:]).to(state)
+        outputs = [(self.frozen[row.source], row.window) for row in rows]
+        is_seen = self.module.network.understanding is not None and not augmented
         return Batch(
             images=seen,
-            latents=stacked.transpose(1, 2),
+            latents=torch.stack([frozen.latents(index) for frozen, index in outputs]),
             texts=texts,
             state=state,
             actions=torch.from_numpy(np.stack(actions)).to(self.device) if actions else None,
+            words=stack([frozen.words(index) for frozen, index in outputs]),
+            seen=stack([frozen.seen(index) for frozen, index in outputs]) if is_seen else None,
         )
 
     def _chunk(self, name: str, index: int) -> Float[np.ndarray, "t a"]:
@@ -231,27 +266,18 @@ class PolicyObjective:
             # The small eye and words have no pretraining to protect, unlike a frozen VLM.
             self.module.perception.requires_grad_(True)
 
-    @torch.no_grad()
-    def _latents(self, cached: Cached, key: str) -> Float[np.ndarray, "n c h w"]:
-        """Latents of every frame, kept beside the cache."""
-        path = cached.folder / f"latents-{key}.npy"
-        if not path.exists():
-            parts = []
-            for at in range(0, len(cached.canvas), 64):
-                pixels = images(cached.canvas[at : at + 64], self.device) * 2 - 1
-                parts.append(self.module.frames.encode(pixels[:, :, None])[:, :, 0].half().cpu())
-            partial = path.with_suffix(".partial")
-            with partial.open("wb") as file:
-                np.save(file, torch.cat(parts).numpy())
-            partial.replace(path)
-        return np.load(path, mmap_mode="r")
+
+def generators(rows: Sequence[Row]) -> list[Generator]:
+    """A source of noise for each row, the same wherever the row is computed."""
+    return [Generator().manual_seed(row.seed) for row in rows]
 
 
-def augment(pictures: Float[Tensor, "b 3 H W"], generator: Generator) -> Float[Tensor, "b 3 H W"]:
+def augment(
+    pictures: Float[Tensor, "b 3 H W"], sources: Sequence[Generator]
+) -> Float[Tensor, "b 3 H W"]:
     """A little contrast and brightness per picture; places stay, since actions depend on them."""
-    shape = (len(pictures), 1, 1, 1)
-    contrast = 1 + 0.1 * torch.randn(shape, generator=generator).to(pictures)
-    brightness = 0.05 * torch.randn(shape, generator=generator).to(pictures)
+    contrast = 1 + 0.1 * draw_normal(sources, 1, 1, 1).to(pictures)
+    brightness = 0.05 * draw_normal(sources, 1, 1, 1).to(pictures)
     return (pictures * contrast + brightness).clamp(0, 1)
 
 

@@ -8,16 +8,20 @@ RUN/run.json                   the tables of `motus train`, written last
 """
 
 import json
+import platform
 import shutil
+import subprocess
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from motus_embodiments import MismatchError, MissingError, UsageError
+from motus_embodiments import MismatchError, UsageError
+from motus_recipes.engine import Engine
 from motus_recipes.library import Recipe
 from motus_recipes.sources import find_datasets, identity, target_card
 from motus_recipes.stages import Results, StageReport, StageRunner
@@ -59,7 +63,7 @@ def train(
 
     Args:
         recipe: From `load_recipe`.
-        run: The run's folder.
+        run: The run's folder; with `resume` also a checkpoint in it, or a file of that.
         data: Paths of the recipe's datasets; others are looked for under ./data by level.
         resume: Go on with a run that was cut short.
         force: Start anew over an old run.
@@ -73,9 +77,13 @@ def train(
         DataError: When a dataset is missing, unfinished, or can't serve its stage.
         MismatchError: When a resumed run has another recipe or other data.
     """
+    if resume:
+        run = find_run(run)
     paths, skipped = find_datasets(recipe, data or {})
     settings: dict[str, Any] = {
-        "recipe": recipe.spec.model_dump(mode="json"),
+        # Of the engine, the precision alone changes what is learnt; the rest may change on resume.
+        "recipe": recipe.spec.model_dump(mode="json", exclude={"engine"}),
+        "precision": recipe.spec.engine.precision,
         "seed": recipe.spec.seed if seed is None else seed,
         "data": {name: identity(path) for name, path in sorted(paths.items())},
     }
@@ -85,8 +93,12 @@ def train(
             for stage in recipe.spec.stages
         )
         return TrainReport(run, recipe.spec.name, recipe.spec.size, rows, skipped, None)
-    _open_run(run, settings, recipe, resume=resume, force=force)
-    where = choose_device(device)
+    engine = Engine(recipe.spec.engine, device)
+    for stage in recipe.spec.stages:
+        engine.check_batch(stage.batch)
+    if engine.main:
+        _open_run(run, settings, recipe, engine, resume=resume, force=force)
+    engine.wait()
     steps = sum(stage.steps for stage in recipe.spec.stages)
     finished = Results()
     reports = []
@@ -94,7 +106,7 @@ def train(
     for number, stage in enumerate(recipe.spec.stages, 1):
         folder = run / f"{number:02d}-{stage.name}"
         runner = StageRunner(
-            recipe, stage, folder, paths, int(settings["seed"]) * 100 + number, where, finished
+            recipe, stage, folder, paths, int(settings["seed"]) * 100 + number, engine, finished
         )
         reports.append(runner.run(_part(on_progress, before, steps)))
         finished = runner.results()
@@ -109,27 +121,58 @@ def train(
         skipped,
         None if codec_only else f"motus export --target {card} --run {run}",
     )
-    (run / "run.json").write_text(json.dumps(asdict(report), default=str, indent=2) + "\n")
+    if engine.main:
+        (run / "run.json").write_text(json.dumps(asdict(report), default=str, indent=2) + "\n")
     return report
 
 
-def choose_device(name: str) -> torch.device:
-    """The device of a name; `auto` takes a GPU when there is one.
+def find_run(path: Path) -> Path:
+    """The run that a path belongs to: its folder, one of its checkpoints, or a file inside.
+
+    A path where nothing is yet stands for itself.
+
+    A checkpoint that is named is the one to go on from: newer ones of its stage are deleted, and
+    will be computed again.
 
     Raises:
-        MissingError: When CUDA is asked for and not there.
+        UsageError: When no run is there, or the checkpoint's stage is finished.
     """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise MissingError(
-            f"device '{name}' is not here: torch sees no CUDA device", hint="--device cpu"
+    for folder in (path, *path.absolute().parents):
+        if (folder / "data.json").is_file() and (folder / "recipe.json").is_file():
+            _rewind(path.absolute().relative_to(folder.absolute()), folder)
+            return folder
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        return path
+    raise UsageError(
+        f"{path} is no run and in none",
+        hint="name the run's folder, a checkpoint in it, or a file of that",
+        where=str(path),
+    )
+
+
+def _rewind(inside: Path, run: Path) -> None:
+    if len(inside.parts) < 3 or inside.parts[1] != "checkpoints":
+        return
+    stage, chosen = run / inside.parts[0], inside.parts[2]
+    if (stage / "result").is_dir():
+        raise UsageError(
+            f"stage {stage.name} of {run} is finished; it cannot go on from {chosen}",
+            hint="--resume with the run's folder goes on with the next stage",
+            where=str(run),
         )
-    return torch.device(name)
+    for checkpoint in stage.glob("checkpoints/step-*"):
+        if checkpoint.name > chosen:
+            shutil.rmtree(checkpoint)
 
 
 def _open_run(
-    run: Path, settings: dict[str, Any], recipe: Recipe, *, resume: bool, force: bool
+    run: Path,
+    settings: dict[str, Any],
+    recipe: Recipe,
+    engine: Engine,
+    *,
+    resume: bool,
+    force: bool,
 ) -> None:
     file = run / "data.json"
     if file.exists() and resume:
@@ -153,7 +196,12 @@ def _open_run(
     run.mkdir(parents=True, exist_ok=True)
     (run / "recipe.json").write_text(json.dumps(recipe.resolved(), indent=2) + "\n")
     about = {
+        "motus": version("motus-cli"),
+        "git": _git_state(),
+        "python": platform.python_version(),
         "torch": torch.__version__,
+        "device": str(engine.device),
+        "processes": engine.world,
         "threads": torch.get_num_threads(),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S"),
     }
@@ -161,6 +209,20 @@ def _open_run(
     partial = run / "data.json.partial"
     partial.write_text(json.dumps(settings, indent=2) + "\n")
     partial.replace(file)
+
+
+def _git_state() -> str | None:
+    """Commit of the working folder, with `+` when files were changed; None outside of git."""
+    try:
+        commit, changed = (
+            subprocess.run(
+                ["git", *words], capture_output=True, text=True, check=True, timeout=10
+            ).stdout.strip()
+            for words in (("rev-parse", "HEAD"), ("status", "--porcelain"))
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return commit + ("+" if changed else "")
 
 
 def _difference(before: Any, now: Any, key: str = "") -> str:

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from motus_model import MODES
+from motus_model import MODES, EncoderPlaces
 
 Expert = Literal["video", "action", "understanding"]
 
@@ -32,21 +32,87 @@ class Optimizer(_Frozen):
 
     Attributes:
         learning_rate: Peak.
+        experts: Other peaks for single experts.
         weight_decay: Decoupled.
         betas: Of the two moments.
         warmup: Steps of linear rise.
-        schedule: After the warm-up: to zero along a cosine, or constant.
+        schedule: After the warm-up: to zero along a cosine or a line, or constant.
         clip: Largest norm of the gradient.
         ema: Decay of the averaged weights that the stage ends with; 0 for none.
     """
 
     learning_rate: float = Field(gt=0)
+    experts: dict[Expert, float] = {}
     weight_decay: float = 0.01
     betas: tuple[float, float] = (0.9, 0.95)
     warmup: int = 0
-    schedule: Literal["cosine", "constant"] = "cosine"
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
     clip: float = 1.0
     ema: float = Field(default=0.0, ge=0, lt=1)
+
+
+class Lora(_Frozen):
+    """Low-rank adapters in place of full training, merged into the weights at the stage's end.
+
+    Attributes:
+        experts: Whose linear layers get one; other experts train as the stage says.
+        rank: Of each adapter.
+        alpha: An adapter's output is scaled by alpha / rank.
+    """
+
+    experts: tuple[Expert, ...]
+    rank: int = Field(default=16, gt=0)
+    alpha: int = Field(default=16, gt=0)
+
+
+class EngineSpec(_Frozen):
+    """How steps are computed; it changes speed and memory, not what is learnt.
+
+    Attributes:
+        precision: float32, or bf16 with float32 weights and the float32 islands of the model.
+        sharding: With several processes: a whole copy in each (`ddp`), or gradients, optimizer
+            and resting weights split among them (`fsdp`, PyTorch's FSDP2).
+        microbatch: Windows that one process computes at once; all of its share if left out.
+        checkpointing: Recompute activations in the backward pass.
+        compile: Compile the network with torch.compile.
+        encoder_cache: GB beside each dataset for what frozen encoders make of it; 0 computes it in
+            every step.
+        checkpoint_every: Steps between checkpoints.
+        keep: Newest checkpoints to keep.
+        keep_best: Measure the held-out loss at each checkpoint, and end with the best of them.
+        trackers: Where metrics go beside metrics.jsonl.
+        timeout: Seconds after which a process that doesn't answer is taken for lost.
+    """
+
+    precision: Literal["float32", "bf16"] = "float32"
+    sharding: Literal["ddp", "fsdp"] = "ddp"
+    microbatch: int | None = Field(default=None, gt=0)
+    checkpointing: bool = False
+    compile: bool = False
+    encoder_cache: float = Field(default=100.0, ge=0)
+    checkpoint_every: int = Field(default=100, gt=0)
+    keep: int = Field(default=1, gt=0)
+    keep_best: bool = False
+    trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ("tensorboard",)
+    timeout: float = Field(default=600.0, gt=0)
+
+
+class EncodersSpec(_Frozen):
+    """Where the pretrained encoders of a size lie: local folders or hub names, `name:subfolder`.
+
+    Attributes:
+        frames: Wan 2.2's video autoencoder.
+        text: UMT5.
+        tokenizer: Of UMT5.
+        perception: Qwen3-VL.
+        precision: Of UMT5 and Qwen3-VL; the autoencoder runs in float32.
+    """
+
+    frames: str = EncoderPlaces.frames
+    text: str = EncoderPlaces.text
+    tokenizer: str = EncoderPlaces.tokenizer
+    perception: str = EncoderPlaces.perception
+    precision: Literal["float32", "bf16"] = "bf16"
 
 
 class Stage(_Frozen):
@@ -64,6 +130,9 @@ class Stage(_Frozen):
         times: Distribution of the noise times.
         modes: How often each mode is practised.
         augment: Vary brightness and contrast of the condition frame, and the state a little.
+        lora: Train low-rank adapters of some experts.
+        start: A folder that `motus import` wrote, in place of what earlier stages leave; its sizes
+            become the network's.
     """
 
     name: str
@@ -78,6 +147,8 @@ class Stage(_Frozen):
     times: Literal["logit_normal", "shifted_uniform"] = "logit_normal"
     modes: dict[str, float] = {"joint": 1.0}
     augment: bool = False
+    lora: Lora | None = None
+    start: str | None = None
 
     @model_validator(mode="after")
     def _known_modes(self) -> "Stage":
@@ -104,6 +175,8 @@ class RecipeSpec(_Frozen):
     size: str
     seed: int = 0
     window: WindowSpec
+    engine: EngineSpec = EngineSpec()
+    encoders: EncodersSpec | None = None
     datasets: dict[str, DatasetSpec]
     stages: tuple[Stage, ...] = Field(min_length=1)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from motus_adapters import anchor, convert, record
-from motus_embodiments import UsageError, add_embodiment
+from motus_embodiments import UsageError, add_embodiment, load_card
 from motus_recipes.evaluation import EvalReport, evaluate
 from motus_recipes.exporting import export
 from motus_recipes.library import load_recipe
@@ -172,6 +172,7 @@ def _make_data(out: Path, scale: Scale, parts: "_Parts", resume: bool) -> None:
                 data / "anchor",
                 episodes=scale.anchors,
                 frames=scale.anchor_frames,
+                rate=load_card(CARD).rate,
                 workers=WORKERS,
                 resume=resume,
                 on_progress=progress,

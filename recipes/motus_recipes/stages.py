@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,21 @@ from torch import Tensor
 
 from motus_adapters import UnifiedDataset
 from motus_embodiments import DataError, MissingError
-from motus_model import CodecConfig, LatentActionCodec
+from motus_model import CodecConfig, LatentActionCodec, MotusConfig
 from motus_recipes.cache import Cached, open_cached
-from motus_recipes.checkpoints import Transfer, Weights, read_weights, transfer, write_folder
+from motus_recipes.checkpoints import (
+    Transfer,
+    Weights,
+    read_weights,
+    transfer,
+    whole,
+    write_folder,
+)
+from motus_recipes.engine import Engine
 from motus_recipes.health import codec_health
 from motus_recipes.library import Recipe
-from motus_recipes.mixture import Mixture, Source
+from motus_recipes.lora import add_lora, merge_lora
+from motus_recipes.mixture import Mixture, Row, Source
 from motus_recipes.objectives import (
     CodecObjective,
     FramesObjective,
@@ -25,7 +34,8 @@ from motus_recipes.objectives import (
     shipped_frames,
     windows_of,
 )
-from motus_recipes.schema import Stage
+from motus_recipes.schema import EncodersSpec, Stage
+from motus_recipes.starting import imported_sizes, imported_weights, pretrained
 from motus_recipes.trainer import Fit, Loop, Progress, fit
 
 # Between stages the meaning of the action numbers changes, so their way in and out starts anew
@@ -57,6 +67,7 @@ class Results:
     frames: Weights | None = None
     codec: LatentActionCodec | None = None
     policy: Weights | None = None
+    network: MotusConfig | None = None
 
 
 class StageRunner:
@@ -69,11 +80,11 @@ class StageRunner:
         folder: Path,
         paths: Mapping[str, Path],
         seed: int,
-        device: torch.device,
+        engine: Engine,
         earlier: Results,
     ) -> None:
         self.recipe, self.stage, self.folder = recipe, stage, folder
-        self.seed, self.device, self.earlier = seed, device, earlier
+        self.seed, self.engine, self.earlier = seed, engine, earlier
         self.paths = {name: paths[name] for name in stage.sources if name in paths}
         if not self.paths:
             raise DataError(
@@ -85,18 +96,31 @@ class StageRunner:
     def run(self, on_progress: Progress | None) -> StageReport:
         """Train the stage, or read its result when it was finished before."""
         result = self.folder / "result"
-        if result.is_dir():
-            self.weights = read_weights(result / "weights.safetensors")
-            return StageReport(**json.loads((result / "state.json").read_text())["report"])
-        data = {
-            name: open_cached(name, path, self.recipe.model, on_progress)
-            for name, path in self.paths.items()
-        }
-        torch.manual_seed(self.seed)
-        objective, moved = self._objective(data)
-        done = fit(objective, self._loop(data), on_progress)
+        if not result.is_dir():
+            with self.engine.first():  # the main process builds what is cached
+                data = {
+                    name: open_cached(name, path, self.recipe.model, on_progress)
+                    for name, path in self.paths.items()
+                }
+                torch.manual_seed(self.seed)
+                objective, moved = self._objective(data)
+            done = fit(objective, self._loop(data), self.engine, on_progress)
+            self._write(objective, data, done, moved)
+        self.weights = read_weights(result / "weights.safetensors")
+        return StageReport(**json.loads((result / "state.json").read_text())["report"])
+
+    def _write(
+        self,
+        objective: FramesObjective | CodecObjective | PolicyObjective,
+        data: Mapping[str, Cached],
+        done: Fit,
+        moved: Transfer | None,
+    ) -> None:
+        """The stage's result folder, from the main process."""
         details = self._details(objective, data, done, moved)
-        self.weights = {k: v.detach().cpu() for k, v in objective.module.state_dict().items()}
+        weights = whole(objective.module.state_dict())
+        if self.stage.lora is not None:
+            weights = merge_lora(weights, self.stage.lora)
         held = [losses["loss"] for losses in done.heldout.values()]
         report = StageReport(
             name=self.stage.name,
@@ -113,9 +137,13 @@ class StageRunner:
             dataset = UnifiedDataset(next(iter(self.paths.values())))
             state["robot"] = dataset.meta.to_dict()
             state["instruction"] = dataset.episodes[0].task
-        write_folder(result, {"weights": self.weights}, state)
-        shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
-        return report
+            state["network"] = asdict(objective.model.network)
+            if self.recipe.spec.encoders is not None:
+                state["encoders"] = self.recipe.spec.encoders.model_dump()
+        if self.engine.main:
+            write_folder(self.folder / "result", {"weights": weights}, state)
+            shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
+        self.engine.wait()
 
     def results(self) -> Results:
         """What this stage and the ones before it leave to the next."""
@@ -123,29 +151,52 @@ class StageRunner:
         earlier = self.earlier
         match self.stage.objective:
             case "frames":
-                return Results(self.weights, earlier.codec, earlier.policy)
+                return replace(earlier, frames=self.weights)
             case "codec":
                 codec = LatentActionCodec(CodecConfig())
                 codec.load_state_dict(self.weights)
-                return Results(earlier.frames, codec.eval(), earlier.policy)
+                return replace(earlier, codec=codec.eval())
             case "motus":
-                return Results(earlier.frames, earlier.codec, self.weights)
+                return replace(earlier, policy=self.weights, network=self._network())
+
+    def _network(self) -> MotusConfig:
+        """Sizes of the network, before a stage's actions shape it."""
+        usual = self.earlier.network or self.recipe.model.network
+        if self.stage.start is None:
+            return usual
+        return imported_sizes(Path(self.stage.start), usual)
 
     def _objective(
         self, data: Mapping[str, Cached]
     ) -> tuple[FramesObjective | CodecObjective | PolicyObjective, Transfer | None]:
         model = self.recipe.model
         if self.stage.objective == "frames":
-            return FramesObjective(data, model, self.device), None
+            return FramesObjective(data, model, self.engine.device), None
         if self.stage.objective == "codec":
-            return CodecObjective(data, self.stage, self.device), None
-        frames = self.earlier.frames or _shipped_frames(model)
+            return CodecObjective(data, self.stage, self.engine.device), None
+        model = replace(model, network=self._network())
+        has_own = model.encoders is not None
+        encoders = None
+        if not has_own:
+            spec = self.recipe.spec.encoders or EncodersSpec()
+            encoders = pretrained(spec, model.network)
         objective = PolicyObjective(
-            data, model, self.stage, frames, self.device, self.earlier.codec
+            data,
+            model,
+            self.stage,
+            (self.earlier.frames or _shipped_frames(model)) if has_own else None,
+            self.engine.device,
+            self.earlier.codec,
+            encoders=encoders,
+            keep=int(self.recipe.spec.engine.encoder_cache * 1e9),
         )
         moved = None
-        if self.earlier.policy is not None:
+        if self.stage.start is not None:  # `motus import` has begun anew what has to
+            moved = transfer(imported_weights(Path(self.stage.start)), objective.module)
+        elif self.earlier.policy is not None:
             moved = transfer(self.earlier.policy, objective.module, FRESH)
+        if self.stage.lora is not None:
+            add_lora(objective.module.network, self.stage.lora)
         return objective, moved
 
     def _loop(self, data: Mapping[str, Cached]) -> Loop:
@@ -156,7 +207,6 @@ class StageRunner:
         return Loop(
             folder=self.folder,
             steps=self.stage.steps,
-            seed=self.seed,
             mixture=_OverWindows(sources, self.stage.batch, self.seed, train_windows),
             heldout=held,
             optimizer=self.stage.optimizer,
@@ -179,9 +229,10 @@ class StageRunner:
         if isinstance(objective, CodecObjective):
             objective.module.round_weights()
             details["health"] = codec_health(objective.module, data)
-            objective.module.save(
-                self.folder / "codec", {"recipe": self.recipe.spec.name, "data": sorted(data)}
-            )
+            if self.engine.main:
+                objective.module.save(
+                    self.folder / "codec", {"recipe": self.recipe.spec.name, "data": sorted(data)}
+                )
         if moved is not None:
             details["transfer"] = {
                 "loaded": len(moved.loaded),
@@ -197,8 +248,10 @@ class _OverWindows(Mixture):
 
     windows: Mapping[str, Any] = field(default_factory=dict)
 
-    def draw(self, step: int) -> list[tuple[str, int]]:
-        return [(name, self.windows[name][row]) for name, row in super().draw(step)]
+    def draw(self, step: int) -> list[Row]:
+        return [
+            row._replace(window=self.windows[row.source][row.window]) for row in super().draw(step)
+        ]
 
 
 def _shipped_frames(model: Any) -> dict[str, Tensor]:

@@ -1,49 +1,32 @@
-"""The one training loop: every objective, every stage.
+"""The one training loop: every objective, every stage, every number of processes.
 
-All randomness of a step comes from a generator seeded by (seed, stage, step), so a run that was
-killed and resumed goes on exactly as one that was not.
+All randomness of a step comes from its rows' seeds, which are a function of (seed, step), so a run
+that was killed and resumed goes on exactly as one that was not.
 """
 
 import json
 import math
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 import torch
-from torch import Generator, Tensor, nn
-from torch.utils.tensorboard import SummaryWriter
+from torch import Tensor, nn
 
-from motus_embodiments import DataError, MotusError
-from motus_recipes.checkpoints import (
-    load_optimizer,
-    load_strictly,
-    optimizer_tensors,
-    read_weights,
-    write_folder,
-)
-from motus_recipes.mixture import Mixture
+from motus_embodiments import MotusError
+from motus_recipes.averaging import Average
+from motus_recipes.checkpoints import Training, load_checkpoint, save_checkpoint
+from motus_recipes.engine import Engine, Inputs, Objective
+from motus_recipes.heldout import evaluate
+from motus_recipes.metrics import Explosion, Metrics
+from motus_recipes.mixture import Mixture, Row
 from motus_recipes.schema import Optimizer
 
-CHECKPOINT_EVERY = 100  # steps
-HELDOUT_BATCHES = 4
 Progress = Callable[[int, int, str], None]
-Rows = Sequence[tuple[str, int]]
-
-
-class Objective(Protocol):
-    """What a stage trains."""
-
-    @property
-    def module(self) -> nn.Module:
-        """The network; what trains in it has `requires_grad`."""
-        ...
-
-    def loss(self, rows: Rows, generator: Generator) -> dict[str, Tensor]:
-        """Losses of the (source, window) rows; `loss` is the one to go down."""
 
 
 @dataclass(frozen=True)
@@ -66,10 +49,10 @@ class Fit:
     shares: dict[str, float]
 
 
-class NotFiniteError(MotusError):
-    """A loss that is not a number; training can't go on."""
+class DivergedError(MotusError):
+    """A loss that is not a number or has exploded; training can't go on."""
 
-    code = "not_finite"
+    code = "diverged"
 
 
 @dataclass(frozen=True)
@@ -79,7 +62,6 @@ class Loop:
     Attributes:
         folder: Where checkpoints and metrics go.
         steps: Optimizer steps in all.
-        seed: Of everything that is drawn.
         mixture: Windows by step.
         heldout: Windows never trained on, by source.
         optimizer: AdamW and its schedule.
@@ -87,220 +69,233 @@ class Loop:
 
     folder: Path
     steps: int
-    seed: int
     mixture: Mixture
-    heldout: dict[str, list[int]]
+    heldout: Mapping[str, Sequence[int]]
     optimizer: Optimizer
 
 
-def fit(objective: Objective, loop: Loop, on_progress: Progress | None = None) -> Fit:
+def fit(
+    objective: Objective, loop: Loop, engine: Engine, on_progress: Progress | None = None
+) -> Fit:
     """Train from the newest checkpoint in the loop's folder, or from the start.
 
-    Returns with the averaged weights in `objective.module`, when the recipe averages.
+    Returns with the final weights in `objective.module`: the averaged ones when the recipe
+    averages, the best measured ones when it keeps the best.
+
+    Raises:
+        UsageError: When the batch does not split over the processes.
+        DivergedError: With the batch saved beside the metrics.
+        ProcessLostError: When another process died.
     """
-    module, settings = objective.module, loop.optimizer
-    parameters = [p for p in module.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(
-        parameters,
-        lr=settings.learning_rate,
-        betas=settings.betas,
-        weight_decay=settings.weight_decay,
-    )
-    average = _Average(module, settings.ema)
-    start, seconds = _restore(loop.folder, module, optimizer, average)
-    metrics = _Metrics(loop.folder, start)
-    module.train()
-    drawn = dict.fromkeys(loop.mixture.shares(), 0)
-    for done in range(start):
-        for name, _ in loop.mixture.draw(done):
-            drawn[name] += 1
-    started = time.perf_counter()
-    with metrics:
-        for step in range(start, loop.steps):
-            for group in optimizer.param_groups:
-                group["lr"] = settings.learning_rate * rate(settings, step, loop.steps)
-            rows = loop.mixture.draw(step)
-            values = _step(objective, loop, rows, step, parameters, optimizer)
-            average.update(module, step)
-            for name, _ in rows:
-                drawn[name] += 1
-            metrics.write(step, values)
-            done = step + 1
-            if done % CHECKPOINT_EVERY == 0 and done < loop.steps:
-                spent = seconds + time.perf_counter() - started
-                _save(loop.folder, done, spent, module, optimizer, average)
-            if on_progress:
-                on_progress(done, loop.steps, f"{loop.folder.name}  loss {values['loss']:.4f}")
-    average.copy_to(module)
-    module.eval()
-    heldout = {
-        name: evaluate(objective, name, windows, loop.mixture.batch)
-        for name, windows in loop.heldout.items()
-        if windows
-    }
-    total = max(1, sum(drawn.values()))
-    first, last = metrics.ends()
-    return Fit(
-        steps=loop.steps,
-        first_loss=first,
-        loss=last,
-        heldout=heldout,
-        seconds=seconds + time.perf_counter() - started,
-        shares={name: count / total for name, count in drawn.items()},
-    )
+    return _Fitting(objective, loop, engine).run(on_progress)
 
 
-def _step(
-    objective: Objective,
-    loop: Loop,
-    rows: Rows,
-    step: int,
-    parameters: list[nn.Parameter],
-    optimizer: torch.optim.Optimizer,
-) -> dict[str, float]:
-    """One step of the optimizer; its losses and the gradient's norm before clipping."""
-    losses = objective.loss(rows, Generator().manual_seed(_seed(loop.seed, step)))
-    values = {key: float(value.detach()) for key, value in losses.items()}
-    if not math.isfinite(values["loss"]):
-        (loop.folder / "bad-batch.json").write_text(json.dumps(rows))
-        raise NotFiniteError(
-            f"the loss is {values['loss']} at step {step} of {loop.folder.name}",
-            hint="bad-batch.json there names its windows; lower the learning rate",
-            where=str(loop.folder),
+class _Fitting:
+    """The state of one call of `fit`."""
+
+    def __init__(self, objective: Objective, loop: Loop, engine: Engine) -> None:
+        engine.check_batch(loop.mixture.batch)
+        self.objective, self.loop, self.engine = objective, loop, engine
+        self.wrapped = engine.wrap(objective.module)
+        settings = loop.optimizer
+        self.training = Training(
+            objective.module,
+            torch.optim.AdamW(
+                parameter_groups(objective.module, settings),
+                betas=settings.betas,
+                weight_decay=settings.weight_decay,
+                fused=True,  # one pass over the weights, without temporaries of their size
+            ),
+            Average(objective.module, settings.ema),
         )
-    optimizer.zero_grad(set_to_none=True)
-    losses["loss"].backward()
-    norm = nn.utils.clip_grad_norm_(parameters, loop.optimizer.clip)
-    optimizer.step()
-    return {**values, "gradient_norm": float(norm)}
+        self.drawn = dict.fromkeys(loop.mixture.shares(), 0)
+
+    def run(self, on_progress: Progress | None) -> Fit:
+        loop, engine = self.loop, self.engine
+        start, seconds, best = self._restore()
+        for done in range(start):
+            self._count(loop.mixture.draw(done))
+        started = time.perf_counter()
+        explosion = Explosion()
+        self.wrapped.train()
+        metrics = Metrics(loop.folder, start, engine.spec.trackers, main=engine.main)
+        with metrics:
+            for step, rows, parts in self._batches(start):
+                values = self._step(step, rows, parts, explosion)
+                self._count(rows)
+                metrics.write(step, values)
+                done = step + 1
+                if done % engine.spec.checkpoint_every == 0 and done < loop.steps:
+                    metrics.flush()  # these lines must stand before the checkpoint relies on them
+                    best = self._save(done, seconds + time.perf_counter() - started, best)
+                if on_progress:
+                    on_progress(done, loop.steps, self._note(values))
+        engine.wait()
+        self.training.average.swap(self.objective.module)
+        self.wrapped.eval()
+        heldout = self._heldout()
+        if best is not None and best < _mean_loss(heldout):
+            heldout = self._take_best()
+        first, last = metrics.ends()
+        return Fit(
+            steps=loop.steps,
+            first_loss=first,
+            loss=last,
+            heldout=heldout,
+            seconds=seconds + time.perf_counter() - started,
+            shares=self._shares(),
+        )
+
+    def _batches(self, start: int) -> Iterator[tuple[int, list[Row], list[Inputs]]]:
+        """Rows and inputs of each step; the next ones are made while this one is computed."""
+
+        def make(step: int) -> tuple[int, list[Row], list[Inputs]]:
+            rows = self.loop.mixture.draw(step)
+            parts = self.engine.share(rows)
+            return step, rows, [self.objective.inputs(part, train=True) for part in parts]
+
+        with ThreadPoolExecutor(1) as ahead:
+            following = ahead.submit(make, start)
+            for step in range(start, self.loop.steps):
+                now = following.result()
+                if step + 1 < self.loop.steps:
+                    following = ahead.submit(make, step + 1)
+                yield now
+
+    def _step(
+        self, step: int, rows: list[Row], parts: list[Inputs], explosion: Explosion
+    ) -> dict[str, float]:
+        """One step of the optimizer; its losses and the gradient's norm before clipping."""
+        engine, optimizer = self.engine, self.training.optimizer
+        settings, own = self.loop.optimizer, len(rows) // engine.world
+        pace = rate(settings, step, self.loop.steps)
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak"] * pace
+        optimizer.zero_grad(set_to_none=True)
+        samples: list[Any] = []
+        for index, inputs in enumerate(parts):
+            with engine.part(self.wrapped, last=index == len(parts) - 1):
+                losses = self.wrapped(*inputs)
+                (losses.total.sum() / own).backward()
+            samples.append([part.detach() for part in losses])
+        columns = [torch.cat(list(part)) for part in zip(*samples, strict=True)]
+        sums = engine.sum(torch.stack([column.sum() for column in columns]))
+        values = dict(zip(losses._fields, (sums / len(rows)).tolist(), strict=True))
+        values["loss"] = values.pop("total")
+        if not math.isfinite(values["loss"]) or explosion.seen(values["loss"]):
+            self._diverged(step, rows, values["loss"], columns[0])
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        norm = engine.clip(parameters, settings.clip)
+        if not math.isfinite(norm):
+            self._diverged(step, rows, norm, columns[0])
+        optimizer.step()
+        self.training.average.update(self.objective.module, step)
+        return {**values, "gradient_norm": norm}
+
+    def _diverged(self, step: int, rows: list[Row], value: float, losses: Tensor) -> None:
+        engine, folder = self.engine, self.loop.folder
+        own = [row for part in engine.share(rows) for row in part]
+        saved = [
+            {**row._asdict(), "loss": loss} for row, loss in zip(own, losses.tolist(), strict=True)
+        ]
+        file = folder / f"bad-batch-{engine.rank}.json"
+        folder.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps({"step": step, "rows": saved}, indent=1) + "\n")
+        raise DivergedError(
+            f"training left all bounds at step {step} of {folder.name}: the loss or the "
+            f"gradient's norm is {value:g}",
+            hint=f"{file.name} names the batch's windows with their losses; "
+            "lower the learning rate, or mend the data",
+            where=str(folder),
+        )
+
+    def _save(self, done: int, seconds: float, best: float | None) -> float | None:
+        """Write a checkpoint, and mark it when it is the best so far; the best held-out loss."""
+        engine = self.engine
+        folder = self.loop.folder / "checkpoints" / f"step-{done:08d}"
+        state: dict[str, Any] = {"step": done, "seconds": seconds, "best": best}
+        better = False
+        if engine.spec.keep_best:
+            average, module = self.training.average, self.objective.module
+            average.swap(module)
+            self.wrapped.eval()
+            loss = _mean_loss(self._heldout())
+            average.swap(module)
+            self.wrapped.train()
+            better = best is None or loss < best
+            state["best"] = loss if better else best
+        save_checkpoint(folder, self.training, state, engine)
+        if engine.main:
+            if better:
+                shutil.rmtree(folder.with_name("best"), ignore_errors=True)
+                shutil.copytree(folder, folder.with_name("best"))
+            for old in sorted(folder.parent.glob("step-*"))[: -engine.spec.keep]:
+                shutil.rmtree(old)
+        engine.wait()
+        return state["best"]
+
+    def _restore(self) -> tuple[int, float, float | None]:
+        """Load the newest checkpoint; its step, the seconds until then, the best loss so far."""
+        found = sorted((self.loop.folder / "checkpoints").glob("step-*"))
+        if not found:
+            return 0, 0.0, None
+        state = load_checkpoint(found[-1], self.training, self.engine)
+        return int(state["step"]), float(state["seconds"]), state["best"]
+
+    def _take_best(self) -> dict[str, dict[str, float]]:
+        """Go back to the best checkpoint; its held-out losses."""
+        module = self.objective.module
+        load_checkpoint(self.loop.folder / "checkpoints" / "best", self.training, self.engine)
+        self.training.average.swap(module)
+        return self._heldout()
+
+    def _heldout(self) -> dict[str, dict[str, float]]:
+        return {
+            name: evaluate(self.objective, self.wrapped, self.engine, name, windows, self._batch)
+            for name, windows in self.loop.heldout.items()
+            if len(windows)
+        }
+
+    @property
+    def _batch(self) -> int:
+        return self.loop.mixture.batch
+
+    def _count(self, rows: Sequence[Row]) -> None:
+        for row in rows:
+            self.drawn[row.source] += 1
+
+    def _shares(self) -> dict[str, float]:
+        total = max(1, sum(self.drawn.values()))
+        return {name: count / total for name, count in self.drawn.items()}
+
+    def _note(self, values: Mapping[str, float]) -> str:
+        shares = "  ".join(f"{name} {share:.0%}" for name, share in self._shares().items())
+        return f"{self.loop.folder.name}  loss {values['loss']:.4f}  {shares}"
+
+
+def parameter_groups(module: nn.Module, settings: Optimizer) -> list[dict[str, Any]]:
+    """Trainable parameters by their peak learning rate."""
+    peaks: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            expert = name.removeprefix("network.").split(".")[0]
+            peak = dict(settings.experts).get(expert, settings.learning_rate)  # type: ignore[call-overload]
+            peaks.setdefault(peak, []).append(parameter)
+    return [{"params": group, "lr": peak, "peak": peak} for peak, group in peaks.items()]
 
 
 def rate(settings: Optimizer, step: int, steps: int) -> float:
     """Learning rate at a step, as a share of its peak."""
     rise = min(1.0, (step + 1) / settings.warmup) if settings.warmup else 1.0
-    if settings.schedule == "constant":
-        return rise
-    return rise * 0.5 * (1 + math.cos(math.pi * step / steps))
+    match settings.schedule:
+        case "constant":
+            return rise
+        case "linear":
+            return rise * (1 - step / steps)
+        case "cosine":
+            return rise * 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
-@torch.no_grad()
-def evaluate(
-    objective: Objective, name: str, windows: Sequence[int], batch: int
-) -> dict[str, float]:
-    """Mean losses over evenly spread held-out windows, always with the same noise."""
-    count = min(len(windows), HELDOUT_BATCHES * batch)
-    chosen = [windows[i * len(windows) // count] for i in range(count)]
-    sums: dict[str, float] = {}
-    for at in range(0, count, batch):
-        rows = [(name, window) for window in chosen[at : at + batch]]
-        losses = objective.loss(rows, Generator().manual_seed(at))
-        for key, value in losses.items():
-            sums[key] = sums.get(key, 0.0) + float(value) * len(rows)
-    return {key: value / count for key, value in sums.items()}
-
-
-class _Average:
-    """Exponential moving average of all floating-point weights (EMA)."""
-
-    def __init__(self, module: nn.Module, decay: float) -> None:
-        self.decay = decay
-        self.weights = {
-            key: value.detach().clone()
-            for key, value in module.state_dict().items()
-            if decay and value.is_floating_point()
-        }
-
-    @torch.no_grad()
-    def update(self, module: nn.Module, step: int) -> None:
-        # Early steps weigh more, so that the initial weights are soon forgotten.
-        decay = min(self.decay, (step + 1) / (step + 10))
-        own = module.state_dict()
-        for key, value in self.weights.items():
-            value.lerp_(own[key], 1 - decay)
-
-    def copy_to(self, module: nn.Module) -> None:
-        module.load_state_dict({**module.state_dict(), **self.weights})
-
-
-class _Metrics:
-    """`metrics.jsonl` and TensorBoard; what lies beyond the resumed step is cut off."""
-
-    def __init__(self, folder: Path, step: int) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.path = folder / "metrics.jsonl"
-        lines = self.path.read_text().splitlines()[:step] if step else []
-        self.path.write_text("".join(f"{line}\n" for line in lines))
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step)
-
-    def __enter__(self) -> "_Metrics":
-        self._file = self.path.open("a")
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._file.close()
-        self._board.close()
-
-    def write(self, step: int, values: dict[str, float]) -> None:
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
-        for key, value in values.items():
-            self._board.add_scalar(key, value, step)
-        if (step + 1) % CHECKPOINT_EVERY == 0:
-            self._file.flush()
-
-    def ends(self) -> tuple[dict[str, float], dict[str, float]]:
-        """Mean losses over the first and the last tenth of the steps."""
-        rows = [json.loads(line) for line in self.path.read_text().splitlines()]
-        tenth = max(1, len(rows) // 10)
-        return _mean(rows[:tenth]), _mean(rows[-tenth:])
-
-
-def _mean(rows: list[dict[str, float]]) -> dict[str, float]:
-    keys = [key for key in rows[0] if key not in ("step", "gradient_norm")] if rows else []
-    return {key: sum(row[key] for row in rows) / len(rows) for key in keys}
-
-
-def _seed(seed: int, step: int) -> int:
-    return (seed * 1_000_003 + step) % 2**63
-
-
-def _save(
-    folder: Path,
-    step: int,
-    seconds: float,
-    module: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    average: _Average,
-) -> None:
-    # The lines up to this step must be on disk before the checkpoint that relies on them.
-    target = folder / "checkpoints" / f"step-{step:08d}"
-    if target.exists():
-        shutil.rmtree(target)
-    write_folder(
-        target,
-        {
-            "model": module.state_dict(),
-            "optimizer": optimizer_tensors(optimizer),
-            "average": average.weights,
-        },
-        {"step": step, "seconds": seconds},
-    )
-    for old in sorted(target.parent.glob("step-*"))[:-1]:
-        shutil.rmtree(old)
-
-
-def _restore(
-    folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, average: _Average
-) -> tuple[int, float]:
-    """Load the newest checkpoint; its step, and the seconds spent until then."""
-    found = sorted((folder / "checkpoints").glob("step-*"))
-    if not found:
-        return 0, 0.0
-    newest = found[-1]
-    try:
-        state = json.loads((newest / "state.json").read_text())
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read checkpoint {newest}: {error}", where=str(newest)) from error
-    load_strictly(module, read_weights(newest / "model.safetensors"), newest)
-    load_optimizer(optimizer, read_weights(newest / "optimizer.safetensors"))
-    average.weights = read_weights(newest / "average.safetensors") if average.decay else {}
-    return int(state["step"]), float(state["seconds"])
+def _mean_loss(heldout: Mapping[str, Mapping[str, float]]) -> float:
+    losses = [values["loss"] for values in heldout.values()]
+    return sum(losses) / len(losses) if losses else math.inf

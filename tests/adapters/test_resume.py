@@ -9,7 +9,7 @@ import time
 import pytest
 
 from motus_adapters import UnifiedDataset, convert
-from motus_embodiments import DataError
+from motus_embodiments import DataError, MismatchError
 
 # Runs a conversion in a process of its own and, if asked, slows each episode down so that the
 # test can kill it in between.
@@ -52,6 +52,99 @@ def test_sigkill_and_resume(pusht_source, tmp_path, layouts, undisturbed, worker
     report = convert(pusht_source, out, card="pusht", codec=None, resume=True)
     assert report.resumed >= 3
     assert layouts.tree(out) == undisturbed
+
+
+# Conversions with two workers, each killed after a share of the time that an undisturbed one takes:
+# all of its processes at once, or one worker, or the parent alone. Forked, so that no time goes
+# into imports. Prints the kills that left nothing to resume, and those that came out differently.
+_KILLS = """
+import filecmp, multiprocessing, os, random, shutil, signal, sys, time
+from pathlib import Path
+from motus_adapters import conversion, workers
+import motus_adapters.readers.replay_buffer
+
+source, calm, base, kills = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
+fork = multiprocessing.get_context("fork")
+workers.multiprocessing.get_context = lambda kind: fork
+
+def start(out):
+    child = os.fork()
+    if child:
+        return child
+    os.setpgid(0, 0)
+    try:
+        conversion.convert(source, out, card="pusht", codec=None, workers=2, resume=True)
+        os._exit(0)
+    except BaseException:
+        os._exit(1)
+
+def end(child):
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+def workers_of(parent):
+    return [int(p) for p in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
+
+def same(a, b):
+    files = [{p.relative_to(f) for p in f.rglob("*") if p.is_file()} for f in (a, b)]
+    return files[0] == files[1] and not filecmp.cmpfiles(a, b, files[0], shallow=False)[1]
+
+begun = time.monotonic()
+assert end(start(base / "timed")) == 0 and same(base / "timed", calm)
+whole, draw, late, bad = time.monotonic() - begun, random.Random(0), 0, []
+for kill in range(kills):
+    out = base / str(kill)
+    child = start(out)
+    time.sleep(whole * (kill + draw.random()) / kills)
+    try:
+        victims = workers_of(child)
+        if kill % 3 == 0 or not victims:
+            os.killpg(child, signal.SIGKILL)
+        else:
+            os.kill(child if kill % 3 == 1 else draw.choice(victims), signal.SIGKILL)
+    except (OSError, ProcessLookupError):
+        pass
+    late += end(child) == 0
+    if end(start(out)) != 0 or not same(out, calm):
+        bad.append(kill)
+    shutil.rmtree(out)
+print(late, bad)
+"""
+
+
+@pytest.mark.parametrize("kills", [9, pytest.param(200, marks=pytest.mark.slow)])
+def test_killed_at_any_moment_with_two_workers(pusht_source, tmp_path, undisturbed, kills):
+    (tmp_path / "kills.py").write_text(_KILLS)
+    arguments = [tmp_path / "kills.py", pusht_source, tmp_path / "calm", tmp_path, kills]
+    ran = subprocess.run(
+        [sys.executable, *map(str, arguments)], stdout=subprocess.PIPE, text=True, timeout=1200
+    )
+    late, _, bad = ran.stdout.partition(" ")
+    assert bad.strip() == "[]"
+    assert int(late) < kills / 2, "most kills must hit a run that is still at work"
+
+
+def test_a_byte_that_the_hash_does_not_sample(layouts, tmp_path, monkeypatch):
+    """A large file that changed while the conversion was cut short is refused by its name."""
+    monkeypatch.setattr("motus_adapters.readers.base._SAMPLED_OVER", 1000)
+    monkeypatch.setattr("motus_adapters.readers.base._SAMPLE", 16)
+    monkeypatch.setattr("motus_adapters.readers.base._SAMPLES", 2)
+    truths = [layouts.truth(i, ("top",), (14, 14)) for i in range(3)]
+    source, out = layouts.act(tmp_path / "act", truths), tmp_path / "set"
+    options = {"card": "aloha", "codec": None, "allow": {"motion"}}
+
+    def interrupt(done, total, key):
+        if done == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        convert(source, out, **options, on_progress=interrupt)
+    file = source / "episode_1.hdf5"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(bytes(content))
+    with pytest.raises(MismatchError, match=r"changed.*episode_1\.hdf5"):
+        convert(source, out, **options, resume=True)
+    convert(source, out, **options, force=True)
 
 
 def test_no_worker_outlives_a_killed_parent(pusht_source, tmp_path):

@@ -139,7 +139,8 @@ def test_train_loads_the_recipe_and_says_what_is_next(motus, stand_in, replace):
 
 
 def test_add_embodiment_writes_the_card_and_its_anchoring_data(motus, stand_in, replace):
-    card = SimpleNamespace(model="file.xml", model_dump=lambda: {"name": "arm"})
+    seen = SimpleNamespace(model_camera="top", mount=None)
+    card = SimpleNamespace(model="file.xml", cameras=[seen], model_dump=lambda: {"name": "arm"})
     given = {}
 
     def add(name, **options):
@@ -163,6 +164,7 @@ def test_add_embodiment_writes_the_card_and_its_anchoring_data(motus, stand_in, 
     assert given == {
         "name": "arm",
         "model": Path("arm.xml"),
+        "dataset": None,
         "end_effector": "tcp",
         "cameras": {"top": "head"},
         "rate": 50.0,

@@ -1,11 +1,11 @@
 """A small robot of our own, so that most tests need no other package."""
 
-import importlib.util
 from pathlib import Path
 
 import pytest
 
-from motus_embodiments import Card, list_cards
+from motus_embodiments import Card, MissingError, list_cards
+from motus_embodiments.models import model_files
 
 ARM = """
 <mujoco model="toy">
@@ -77,14 +77,21 @@ def toy(toy_model: Path) -> Card:
     return derive_card("toy", toy_model, **OPTIONS)
 
 
+def why_not_here(card: Card) -> str:
+    """Why the model of a card cannot be loaded here; empty if it can."""
+    try:
+        model_files(card)
+    except MissingError as error:
+        return f"{error.message}; {error.hint}"
+    return ""
+
+
 def shipped_with_models() -> list:
-    """Every shipped card with a model; skipped, with the reason, where its package is not here."""
+    """Every shipped card with a model; skipped, with the reason, where that is not here."""
     marks = []
     for card, _ in list_cards():
-        if card.model is None:
-            continue
-        package = card.model.package
-        here = package is None or importlib.util.find_spec(package) is not None
-        skip = pytest.mark.skipif(not here, reason=f"{package} is not installed")
-        marks.append(pytest.param(card, id=card.name, marks=skip))
+        if card.model is not None:
+            reason = why_not_here(card)
+            skip = pytest.mark.skipif(bool(reason), reason=reason)
+            marks.append(pytest.param(card, id=card.name, marks=skip))
     return marks

@@ -1,8 +1,11 @@
 """Cards on disk: they load, they say what is wrong with them, and they hash by meaning."""
 
+from pathlib import Path
+
 import pytest
 import yaml
 
+import motus_embodiments
 from motus_embodiments import (
     Card,
     UsageError,
@@ -12,20 +15,66 @@ from motus_embodiments import (
     save_card,
 )
 
-SHIPPED = {"aloha": (14, 14), "franka": (8, 7), "gr1": (44, 44), "pusht": (2, 2)}
+SHIPPED_CARDS = Path(motus_embodiments.__file__).parent / "cards"
+NUMBERS = {"low", "high", "home", "velocity", "slack", "scale"}
+
+# Numbers of a recorded state and action.
+SHIPPED = {
+    "ac-one": (14, 14),
+    "agilex-aloha-2": (14, 14),
+    "aloha": (14, 14),
+    "franka": (8, 7),
+    "franka-droid": (8, 8),
+    "genie-1": (16, 16),
+    "gr1": (44, 44),
+    "human-hands": (12, 0),
+    "iiwa": (8, 8),
+    "kinova3": (8, 8),
+    "pusht": (2, 2),
+    "sawyer": (8, 8),
+    "so101": (6, 6),
+    "unitree-g1": (28, 28),
+    "ur5e": (7, 7),
+    "widowx": (7, 7),
+    "widowx-bridge": (7, 7),
+    "xarm7": (8, 8),
+}
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_cards_load_and_name_their_sources(name):
     card = load_card(name)
-    assert (len(card.state_channels), len(card.action_channels)) == SHIPPED[name]
+    assert (len(card.recorded_state), len(card.recorded_action)) == SHIPPED[name]
     assert len(card.home()) == len(card.state_channels)
     assert card.sources
     assert Card.model_validate_json(card.model_dump_json()) == card
 
 
 def test_all_shipped_cards_are_listed():
-    assert {card.name for card, _ in list_cards()} >= set(SHIPPED)
+    assert {card.name for card, _ in list_cards()} == set(SHIPPED)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_number_of_a_shipped_card_has_a_source(name):
+    told = " ".join(load_card(name).sources)
+    data = yaml.safe_load(SHIPPED_CARDS.joinpath(f"{name}.yaml").read_text())
+    for arm in data["arms"]:
+        for key in {key for joint in arm.get("joints", ()) for key in joint} & NUMBERS:
+            assert f"joints.{key}" in told or "arms.joints (names, limits" in told
+        for key in arm.get("gripper", {}).keys() & {"closed", "open", "model_open", "slack"}:
+            assert f"gripper.{key}" in told or "arms.gripper," in told
+        assert "workspace" not in arm or "arms.workspace" in told
+    assert "rate" in told
+    assert "cameras" in told
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_card_without_a_model_says_that_nothing_is_rendered(name):
+    card = load_card(name)
+    if card.model is None:
+        assert (
+            "rendered" in card.notes or "rendering" in card.notes or "no robot model" in card.notes
+        )
 
 
 def test_channels_are_in_order_left_first():

@@ -156,7 +156,7 @@ def test_a_card_that_differs_from_its_model_is_refused(toy, toy_model, tmp_path,
     )
     from motus_embodiments import register
 
-    monkeypatch.setattr(register, "derive_card", lambda *_args, **_options: toy)
+    monkeypatch.setattr(register, "finished", lambda _draft: toy)
     with pytest.raises(MismatchError, match="'turn'"):
         add_embodiment("toy", model=toy_model, folder=tmp_path / "own")
 

@@ -2,8 +2,11 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from motus_embodiments import Card, Renderer, UsageError, load_card
+from motus_embodiments import Card, Renderer, UsageError, load_card, rendering
+from motus_embodiments.physics import mujoco
 from tests.embodiments.conftest import shipped_with_models
 
 
@@ -22,6 +25,43 @@ def test_every_camera_draws_the_robot(card):
         assert view.std() > 5
         np.testing.assert_array_equal(view, again[name])
     assert any((first[name] != second[name]).mean() > 0.02 for name in first)
+
+
+@pytest.mark.parametrize("card", shipped_with_models())
+def test_what_is_left_out_does_not_show(card, monkeypatch):
+    state = np.array(card.home())
+    with Renderer(card, 128, 96) as renderer:
+        fast = renderer.render(state)
+    monkeypatch.setattr(rendering, "_out_of_view", lambda model, *_: np.zeros(model.ngeom, bool))
+    with Renderer(card, 128, 96) as renderer:
+        whole = renderer.render(state)
+        for name in fast:
+            np.testing.assert_array_equal(fast[name], whole[name])
+    monkeypatch.setattr(rendering, "_thin_meshes", lambda *_: None)
+    with Renderer(card, 128, 96) as renderer:
+        for name, view in renderer.render(state).items():
+            error = np.square(view.astype(float) - whole[name]).mean()
+            assert 10 * np.log10(255**2 / max(error, 1e-9)) > 32  # dB
+
+
+@given(
+    st.tuples(*[st.floats(-1, 1)] * 3), st.floats(20, 100), st.floats(0.5, 2), st.floats(0.05, 0.4)
+)
+def test_nothing_in_view_is_left_out(place, fovy, aspect, radius):
+    ball = f"<geom type='sphere' size='{radius}' pos='{place[0]} {place[1]} {place[2] - 1}'/>"
+    camera = f"<camera name='c' fovy='{fovy}'/>"
+    text = f"<mujoco><worldbody>{camera}{ball}</worldbody></mujoco>"
+    model = mujoco.MjModel.from_xml_string(text)
+    data = mujoco.MjData(model)
+    mujoco.mj_forward(model, data)
+    out = rendering._out_of_view(model, data, 0, aspect)[0]
+    around = np.random.default_rng(0).normal(size=(400, 3))
+    points = data.geom_xpos[0] + radius * around / np.linalg.norm(around, axis=1, keepdims=True)
+    half = np.tan(np.radians(fovy) / 2)
+    depth = -points[:, 2]
+    seen = (depth > 0) & (np.abs(points[:, 1]) < half * depth)
+    seen &= np.abs(points[:, 0]) < half * aspect * depth
+    assert not (out and seen.any())
 
 
 def test_a_card_can_mount_its_own_camera(toy):

@@ -1,20 +1,11 @@
-"""Shapes and types of motus_model are checked at run time in these tests.
-
-The import hook works on modules that are not imported yet; where another test file was first
-(a run of the whole suite), the tests here run without it.
-"""
+"""The golden numbers, and the smallest network with its inputs."""
 
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from jaxtyping import install_import_hook
-
-if "motus_model" not in sys.modules:
-    install_import_hook("motus_model", "beartype.beartype")
 
 if TYPE_CHECKING:
     from torch import Tensor

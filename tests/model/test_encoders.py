@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from motus_model import MODES, SIZES, Batch, MotusModel, TimeSampler
+from motus_model import MODES, SIZES, Batch, MotusModel, Noise, TimeSampler
 from motus_model.encoders import (
     TinyEncoderConfig,
     TinyPerception,
@@ -13,6 +13,7 @@ from motus_model.encoders import (
     crop,
     expected_positions,
 )
+from motus_model.flow_matching import Drawn
 from tests.model.toys import SMALLEST
 
 CONFIG = TinyEncoderConfig(width=16, words=64, text_tokens=5, canvas=(48, 32), keypoints=4)
@@ -84,19 +85,37 @@ def batch(actions: bool = True) -> Batch:
     )
 
 
+def noise(of: Batch) -> Noise:
+    generators = [torch.Generator().manual_seed(i) for i in range(len(of.latents))]
+    return Noise.draw(of, TimeSampler("logit_normal"), generators)
+
+
 def test_the_loss_has_its_two_parts_and_reaches_every_encoder(model):
-    loss = model.loss(batch(), TimeSampler("logit_normal"), torch.Generator().manual_seed(0))
+    loss = model(batch(), noise(batch()))
     torch.testing.assert_close(loss.total, loss.video + loss.action)
-    loss.total.backward()
+    loss.total.mean().backward()
     # The heads of an untrained network are zero, so that only they get a gradient at first.
     assert float(model.network.action.head.weight.grad.abs().max()) > 0
     assert all(p.grad is None for p in model.frames.parameters())
 
 
 def test_the_loss_without_actions(model):
-    loss = model.loss(batch(False), TimeSampler("logit_normal"), torch.Generator().manual_seed(0))
-    assert float(loss.action) == 0
-    assert float(loss.video.detach()) > 0
+    loss = model(batch(False), noise(batch(False)))
+    assert float(loss.action.detach().abs().max()) == 0
+    assert float(loss.video.detach().min()) > 0
+
+
+def test_pure_noise_is_learnt_from_where_it_is_to_be_solved_and_not_where_it_is_held(model):
+    """The official schedule draws time 1 once in 1000, and inference begins there."""
+    drawn = noise(batch())
+    ones = torch.ones(2)
+
+    def loss(weight: float) -> float:
+        times = Drawn(ones, ones, ones * weight, ones * weight)
+        return float(model(batch(), replace(drawn, times=times)).total.detach().sum())
+
+    assert loss(1.0) > 0
+    assert loss(0.0) == 0
 
 
 @pytest.mark.parametrize("mode", sorted(MODES))

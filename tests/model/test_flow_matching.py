@@ -104,21 +104,43 @@ def test_times_of_the_paper_and_of_the_official_code():
 def test_modes_are_practised_in_their_shares():
     shares = {"joint": 0.5, "vla": 0.3, "idm": 0.1, "wm": 0.1}
     sampler = TimeSampler("logit_normal", tuple(shares.items()))
-    video, action = sampler.draw(20_000, torch.Generator().manual_seed(0))
+    drawn = sampler.draw([torch.Generator().manual_seed(0)] * 20_000)
 
-    def role(time: float) -> str:
-        return "clean" if time == 0 else "noise" if time == 1 else "solve"
+    def role(time: float, weight: float) -> str:
+        return "solve" if weight else "clean" if time == 0 else "noise"
 
-    seen = Counter((role(v), role(a)) for v, a in zip(video.tolist(), action.tolist(), strict=True))
+    seen = Counter(
+        (role(v, vw), role(a, aw))
+        for v, a, vw, aw in zip(*(column.tolist() for column in drawn), strict=True)
+    )
     for name, share in shares.items():
         pair = (MODES[name].video.value, MODES[name].action.value)
         assert seen.pop(pair) / 20_000 == pytest.approx(share, abs=0.015)
     assert not seen
+    # Weights make the plain mean the mean over the solved ones.
+    assert float(drawn.video_weight.mean()) == pytest.approx(1, abs=0.03)
+    assert float(drawn.action_weight.mean()) == pytest.approx(1, abs=0.03)
+
+
+def test_noise_at_the_very_end_still_counts():
+    drawn = TimeSampler("shifted_uniform").draw([torch.Generator().manual_seed(0)] * 5000)
+    assert float(drawn.video.max()) == 1  # the first of the official code's 1000 steps
+    assert float(drawn.video_weight.min()) == 1
+
+
+def test_a_sample_is_drawn_alike_in_any_batch():
+    generators = [torch.Generator().manual_seed(i) for i in range(6)]
+    sampler = TimeSampler("shifted_uniform", (("joint", 0.5), ("idm", 0.5)))
+    whole = sampler.draw(generators)
+    parts = [sampler.draw([torch.Generator().manual_seed(i)]) for i in range(6)]
+    assert all(
+        torch.equal(a, torch.cat(b)) for a, b in zip(whole, zip(*parts, strict=True), strict=True)
+    )
 
 
 def test_joint_times_are_independent_and_repeatable():
     sampler = TimeSampler("logit_normal")
-    first = sampler.draw(5000, torch.Generator().manual_seed(3))
-    again = sampler.draw(5000, torch.Generator().manual_seed(3))
+    first = sampler.draw([torch.Generator().manual_seed(3)] * 5000)
+    again = sampler.draw([torch.Generator().manual_seed(3)] * 5000)
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
-    assert abs(float(torch.corrcoef(torch.stack(first))[0, 1])) < 0.05
+    assert abs(float(torch.corrcoef(torch.stack(first[:2]))[0, 1])) < 0.05

@@ -130,8 +130,8 @@ def test_traces(case, monkeypatch):
         for index in range(network.config.video.layers):
             record(expert.block(index), "merge", f"tokens.{index}.attn.{name}")
     record(network.video, "embed_text", "t5_context")
-    record(network.video, "forward", "time.video")
-    record(network.action, "forward", "time.action")
+    record(network.video, "embed_time", "time.video")
+    record(network.action, "embed_time", "time.action")
     original = network.layer
 
     def layer(index, *arguments):

@@ -42,6 +42,21 @@ def test_without_masks_padding_is_attended_as_in_the_official_code(network, inpu
     assert differs(velocity(network, cut).video, velocity(network, short, masked=False).video)
 
 
+def test_one_key_stands_for_all_equal_rows_of_padding(inputs):
+    """Texts of 4 and 2 rows: as if each was filled up to 6 rows with zeros, gradients too."""
+    network = make_network(replace(SMALLEST, attend_text_padding=True))
+    mask = torch.arange(6)[None] < torch.tensor([4, 2])[:, None]
+    cut = replace(inputs, text=inputs.text * mask[..., None], text_mask=mask)
+    full = replace(cut, text_mask=torch.ones(2, 6, dtype=torch.bool))
+    assert prepare(network, cut).text[0].k.shape[1] == 4 + 1
+    assert prepare(network, full).text[0].k.shape[1] == 6 + 1  # weighs nothing
+    same(velocity(network, cut), velocity(network, full))
+    few, all_rows = gradients(network, cut), gradients(network, full)
+    for name, gradient in all_rows.items():
+        if gradient is not None:
+            torch.testing.assert_close(few[name], gradient, atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("name", ["text", "features", "state", "video", "actions"])
 def test_everything_given_reaches_both_outputs(network, inputs, name):
     other = replace(inputs, **{name: getattr(inputs, name) + 0.5})

@@ -12,6 +12,7 @@ from motus_model import (
     Batch,
     EncoderPlaces,
     MotusModel,
+    Noise,
     SamplerConfig,
     TimeSampler,
     load_encoders,
@@ -204,8 +205,9 @@ def test_training_moves_the_experts_and_leaves_the_encoders(model):
         actions=torch.randn(2, 4, 3),
     )
     model.train().requires_grad_(True)
-    loss = model.loss(batch, TimeSampler("logit_normal"), torch.Generator().manual_seed(0))
-    loss.total.backward()
+    generators = [torch.Generator().manual_seed(i) for i in range(2)]
+    loss = model(batch, Noise.draw(batch, TimeSampler("logit_normal"), generators))
+    loss.total.mean().backward()
     assert float(model.network.action.head.weight.grad.abs().max()) > 0
     for part in (model.frames, model.text, model.perception):
         assert not part.network.training

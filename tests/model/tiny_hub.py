@@ -79,12 +79,12 @@ def write_qwen(folder: Path) -> Path:
     return folder
 
 
-def write_umt5(folder: Path) -> Path:
+def write_umt5(folder: Path, width: int = 24) -> Path:
     from transformers import UMT5Config, UMT5EncoderModel
 
     torch.manual_seed(0)
     sizes = UMT5Config(
-        vocab_size=len(VOCABULARY), d_model=24, d_kv=8, d_ff=32, num_layers=2, num_heads=3
+        vocab_size=len(VOCABULARY), d_model=width, d_kv=8, d_ff=32, num_layers=2, num_heads=3
     )
     UMT5EncoderModel(sizes).save_pretrained(folder)
     write_tokenizer(folder)

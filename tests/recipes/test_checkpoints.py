@@ -1,10 +1,16 @@
 """Weights move between models by name, and every key is accounted for."""
 
+from pathlib import Path
+
+import pytest
 import torch
 from torch import nn
 
-from motus_recipes.checkpoints import load_optimizer, optimizer_tensors, transfer
-from motus_recipes.schema import Optimizer
+from motus_embodiments import DataError
+from motus_recipes.averaging import Average
+from motus_recipes.checkpoints import Training, load_checkpoint, save_checkpoint, transfer
+from motus_recipes.engine import Engine
+from motus_recipes.schema import EngineSpec, Optimizer
 from motus_recipes.trainer import rate
 
 
@@ -18,15 +24,54 @@ def test_transfer_accounts_for_every_key():
     assert torch.equal(new["a"].weight, old["a"].weight)
 
 
-def test_optimizer_state_survives_without_a_pickle():
-    layer = nn.Linear(3, 2)
-    optimizer = torch.optim.AdamW(layer.parameters())
-    layer(torch.ones(1, 3)).sum().backward()
-    optimizer.step()
-    other = torch.optim.AdamW(layer.parameters())
-    load_optimizer(other, optimizer_tensors(optimizer))
-    before, after = optimizer.state_dict()["state"], other.state_dict()["state"]
-    assert all(torch.equal(before[i][key], after[i][key]) for i in before for key in before[i])
+def training(seed: int, steps: int, decay: float = 0.9) -> Training:
+    torch.manual_seed(seed)
+    layer = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2))
+    optimizer = torch.optim.AdamW(layer[0].parameters())
+    made = Training(layer, optimizer, Average(layer, decay))
+    for step in range(steps):
+        layer(torch.ones(1, 3)).sum().backward()
+        optimizer.step()
+        made.average.update(layer, step)
+    return made
+
+
+def test_a_training_survives_without_a_pickle(tmp_path: Path):
+    before, after = training(0, 2), training(1, 0)
+    save_checkpoint(tmp_path / "step-2", before, {"step": 2}, Engine(EngineSpec(), "cpu"))
+    assert load_checkpoint(tmp_path / "step-2", after, Engine(EngineSpec(), "cpu")) == {"step": 2}
+    old, new = before.tensors(), after.tensors()
+    assert set(old) == set(new)
+    assert any(name.endswith("exp_avg_sq") for name in old)
+    assert all(torch.equal(old[name], new[name]) for name in old)
+    suffixes = {file.suffix for file in (tmp_path / "step-2").iterdir()}
+    assert suffixes == {".safetensors", ".json"}
+
+
+def test_a_checkpoint_of_another_model_is_refused_with_its_keys(tmp_path: Path):
+    engine = Engine(EngineSpec(), "cpu")
+    save_checkpoint(tmp_path / "step-1", training(0, 1), {}, engine)
+    other = training(0, 0)
+    other.module.append(nn.ModuleDict({"other": nn.Bilinear(1, 2, 3), "more": nn.Linear(1, 1)}))
+    other = Training(other.module, other.optimizer, Average(other.module, 0.0))
+    with pytest.raises(DataError, match=r"4 tensors missing .*other"):
+        load_checkpoint(tmp_path / "step-1", other, engine)
+
+
+@pytest.mark.parametrize("damage", ["truncate", "delete", "pickle"])
+def test_a_damaged_checkpoint_is_named(tmp_path: Path, damage: str):
+    engine = Engine(EngineSpec(), "cpu")
+    save_checkpoint(tmp_path / "step-1", training(0, 1), {}, engine)
+    file = next((tmp_path / "step-1").glob("*.safetensors"))
+    match damage:
+        case "truncate":
+            file.write_bytes(file.read_bytes()[:-8])
+        case "delete":
+            file.unlink()
+        case "pickle":
+            torch.save({"a": torch.ones(1)}, file)
+    with pytest.raises(DataError, match="step-1"):
+        load_checkpoint(tmp_path / "step-1", training(0, 0), engine)
 
 
 def test_the_schedule_rises_and_falls():
@@ -35,3 +80,4 @@ def test_the_schedule_rises_and_falls():
     assert rates[0] < rates[5] < rates[9]
     assert rates[10] > rates[50] > rates[99] > 0
     assert rate(Optimizer(learning_rate=1.0, schedule="constant"), 70, 100) == 1.0
+    assert rate(Optimizer(learning_rate=1.0, schedule="linear"), 70, 100) == pytest.approx(0.3)

@@ -28,15 +28,16 @@ def test_shares_stray_by_a_few_windows_at_most(weights, batch, seed):
     for step in range(30):
         rows = mixed.draw(step)
         assert len(rows) == batch
-        counts.update(name for name, _ in rows)
+        counts.update(row.source for row in rows)
+        assert len({row.seed for row in rows}) == batch
         for name, share in mixed.shares().items():
             assert abs(counts[name] - share * batch * (step + 1)) <= 4
 
 
 def test_every_window_comes_once_in_an_epoch():
     mixed = mixture([1.0], [12], 4)
-    epoch = [window for step in range(3) for _, window in mixed.draw(step)]
-    following = [window for step in range(3, 6) for _, window in mixed.draw(step)]
+    epoch = [window for step in range(3) for _, window, _, _ in mixed.draw(step)]
+    following = [window for step in range(3, 6) for _, window, _, _ in mixed.draw(step)]
     assert sorted(epoch) == sorted(following) == list(range(12))
     assert epoch != following
 

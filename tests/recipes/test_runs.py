@@ -13,7 +13,7 @@ import torch
 
 from motus_adapters import Policy
 from motus_embodiments import DataError, MismatchError, UsageError
-from motus_recipes import export, load_recipe, sample, train, trainer
+from motus_recipes import export, load_recipe, sample, train
 from motus_recipes.checkpoints import read_weights
 
 SMALL = tuple(
@@ -26,17 +26,16 @@ SMALL = tuple(
 def go_on(squares: Path, run: Path) -> None:
     """The same command with --resume, checkpointing often."""
     torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer, "CHECKPOINT_EVERY", 2)
-        recipe = load_recipe("full", overrides=SMALL)
-        train(recipe, run=run, data={"target": squares}, resume=True)
+    recipe = load_recipe("full", overrides=(*SMALL, "engine.checkpoint_every=2"))
+    train(recipe, run=run, data={"target": squares}, resume=True)
 
 
 @pytest.fixture(scope="module")
 def finished(squares: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("runs") / "full"
     torch.set_num_threads(1)  # as the killed runs have: sums are taken in the same order
-    report = train(load_recipe("full", overrides=SMALL), run=run, data={"target": squares})
+    recipe = load_recipe("full", overrides=(*SMALL, "engine.checkpoint_every=2"))
+    report = train(recipe, run=run, data={"target": squares})
     assert [stage.name for stage in report.stages] == ["codec", "stage1", "stage2", "stage3"]
     assert all(np.isfinite(stage.loss) for stage in report.stages)
     assert report.stages[0].details["health"]["target"]["frames"] > 0
@@ -74,7 +73,7 @@ def test_killed_at_any_moment_and_resumed_equals_never_killed(
 def test_a_run_is_not_overwritten_or_mixed_up(
     finished: Path, squares: Path, tmp_path: Path, write: Callable[..., Path]
 ):
-    recipe = load_recipe("full", overrides=SMALL)
+    recipe = load_recipe("full", overrides=(*SMALL, "engine.checkpoint_every=2"))
     with pytest.raises(UsageError) as error:
         train(recipe, run=finished, data={"target": squares})
     assert "--resume" in (error.value.hint or "")

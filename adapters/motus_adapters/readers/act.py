@@ -1,31 +1,33 @@
 """ACT and mobile ALOHA: one HDF5 file an episode, raw or JPEG frames."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import h5py
-import numpy as np
 
-from motus_adapters.readers.base import ColumnMap, EpisodeFile, OnBad
+from motus_adapters.readers.base import EpisodeFile, OnBad
 from motus_adapters.readers.hdf5 import (
-    first_readable,
-    frame_blocks,
-    hdf5_files,
-    opened,
-    report,
+    Hdf5Episode,
+    Pictures,
+    columns_of,
+    describe_files,
+    detect_hdf5,
+    members,
+    pictures_of,
+    rows_of,
 )
-from motus_embodiments import DataError
+from motus_adapters.readers.mapping import ColumnMap
 
-_IMAGES = "observations/images"
+IMAGES = "observations/images"
+STATE = "observations/qpos"
+INSTRUCTIONS = ("expanded_instruction_gpt-4-turbo.json", "expanded_instruction.json")
+_COLUMNS = ("action", "base_action", STATE, "observations/qvel", "observations/effort")
 
 
 class ActReader:
     """action, observations/qpos, observations/images/<camera> in episode_<n>.hdf5.
 
-    Layout: tonyzhaozh/act record_sim_episodes.py, MarkFzp/mobile-aloha record_episodes.py.
-    Neither rate nor task is stored.
+    Layout: tonyzhaozh/act record_sim_episodes.py, MarkFzp/mobile-aloha record_episodes.py,
+    MarkFzp/act-plus-plus compress_data.py. Neither rate nor task is stored.
     """
 
     name = "act"
@@ -33,103 +35,43 @@ class ActReader:
 
     def detect(self, path: Path) -> bool:
         """Whether the first readable HDF5 file has this layout."""
-        file = first_readable(path)
-        if file is None:
-            return False
-        with opened(file) as h5:
-            return "action" in h5 and "observations/qpos" in h5
+        return detect_hdf5(path, lambda h5, file: looks_like_act(h5) and not is_rdt(h5, file))
 
     def episodes(self, path: Path, on_bad: OnBad | None = None) -> list[EpisodeFile]:
         """One episode a file, in numeric order."""
-        found: list[EpisodeFile] = []
-        for file in hdf5_files(path):
-            name = file.stem if path.is_file() else str(file.relative_to(path).with_suffix(""))
-            try:
-                found.append(_describe(file, name))
-            except DataError as error:
-                report(on_bad, name, error)
-        return found
+        return describe_files(path, _describe, on_bad)
 
 
-@dataclass(frozen=True)
-class ActEpisode:
-    """One file of the ACT layout."""
-
-    path: Path
-    name: str
-    num_frames: int
-    cameras: tuple[str, ...]
-    columns: tuple[str, ...]
-    warnings: tuple[str, ...]
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """The file."""
-        return (self.path,)
-
-    @property
-    def defaults(self) -> ColumnMap:
-        """State qpos and the action: six joints and a gripper an arm, left first."""
-        return ColumnMap(
-            state=("observations/qpos",), action=("action",), action_kind="joint_position"
-        )
-
-    def column(self, name: str) -> np.ndarray:
-        """A numeric dataset by its path in the file."""
-        with opened(self.path) as h5:
-            values: np.ndarray = h5[name][()]
-            return values
-
-    def frames(self, camera: str) -> Iterator[np.ndarray]:
-        """The frames of observations/images/<camera>."""
-        with opened(self.path) as h5:
-            for index, row in enumerate(frame_blocks(h5[f"{_IMAGES}/{camera}"])):
-                yield row if row.ndim == 3 else self._decode(row, camera, index)
-
-    def _decode(self, row: np.ndarray, camera: str, index: int) -> np.ndarray:
-        # The recorders pass RGB to cv2.imencode, which takes it for BGR; cv2.imdecode undoes
-        # that, so its "BGR" is RGB already and must not be swapped.
-        buffer = np.frombuffer(row, np.uint8) if isinstance(row, bytes) else row
-        image = cv2.imdecode(buffer, cv2.IMREAD_COLOR)
-        if image is None:
-            raise DataError(
-                f"{self.path}: frame {index} of camera '{camera}' is no JPEG",
-                hint="the file is damaged; copy it again, or leave it out with --skip-bad",
-                where=str(self.path),
-            )
-        return image
+def looks_like_act(h5: h5py.File) -> bool:
+    """Whether a file has ACT's columns, which RDT's files share."""
+    return "action" in h5 and STATE in h5
 
 
-def _describe(path: Path, name: str) -> ActEpisode:
-    with opened(path) as h5:
-        if "action" not in h5 or "observations/qpos" not in h5:
-            raise DataError(
-                f"{path} lacks /action or /observations/qpos",
-                hint="leave it out with --skip-bad",
-                where=str(path),
-            )
-        num_frames = len(h5["observations/qpos"])
-        cameras, warnings = [], []
-        for camera, images in h5.get(_IMAGES, {}).items():
-            if not _is_colour(images):
-                warnings.append(f"camera '{camera}' is no colour view and is left out")
-            elif len(images) != num_frames:
-                raise DataError(
-                    f"{path}: camera '{camera}' has {len(images)} frames, qpos {num_frames} rows",
-                    hint="the recording is cut short; leave it out with --skip-bad",
-                    where=str(path),
-                )
-            else:
-                cameras.append(camera)
-        names = ("action", "base_action", "observations/qpos", "observations/qvel")
-        columns = tuple(n for n in (*names, "observations/effort") if n in h5)
-    if num_frames == 0:
-        raise DataError(f"{path} is empty", hint="leave it out: --skip-bad", where=str(path))
-    return ActEpisode(path, name, num_frames, tuple(cameras), columns, tuple(warnings))
+def is_rdt(h5: h5py.File, path: Path) -> bool:
+    """Whether a file of ACT's columns comes with an instruction, as RDT's do."""
+    return "instruction" in h5 or any(path.with_name(n).is_file() for n in INSTRUCTIONS)
 
 
-def _is_colour(images: h5py.Dataset) -> bool:
-    """Raw uint8 [T, h, w, 3], padded JPEG uint8 [T, n], or JPEG of variable length [T]."""
-    if images.ndim == 4:
-        return bool(images.dtype == np.uint8 and images.shape[3] == 3)
-    return images.ndim == 1 or bool(images.ndim == 2 and images.dtype == np.uint8)
+def act_parts(
+    h5: h5py.File, path: Path, warnings: list[str]
+) -> tuple[int, tuple[str, ...], tuple[Pictures, ...]]:
+    """Frames, columns and pictures of a file of ACT's layout.
+
+    The recorders pass RGB to cv2.imencode, which takes it for BGR; cv2.imdecode undoes that, so
+    what it gives is RGB. `compress_len`, whose rows are in another order than the cameras, is
+    not needed: decoders ignore the padding after a JPEG.
+    """
+    num_frames = rows_of(path, h5, STATE)
+    columns = columns_of(path, h5, num_frames, _COLUMNS, warnings, needed=(STATE, "action"))
+    cameras = [Pictures(name, f"{IMAGES}/{name}") for name in members(h5, IMAGES)]
+    return num_frames, columns, pictures_of(path, h5, num_frames, cameras, warnings)
+
+
+def _describe(h5: h5py.File, path: Path, name: str) -> Hdf5Episode:
+    warnings: list[str] = []
+    rows_of(path, h5, "action")
+    num_frames, columns, pictures = act_parts(h5, path, warnings)
+    # Six joints and a gripper an arm, left first. The gripper's scale depends on the recorder's
+    # constants and is the card's.
+    defaults = ColumnMap(state=(STATE,), action=("action",), action_kind="joint_position")
+    return Hdf5Episode(path, name, num_frames, pictures, columns, defaults, tuple(warnings))

@@ -1,99 +1,23 @@
 """What a reader is: it recognises a layout and tells its episodes, without decoding a frame."""
 
 import hashlib
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
-import yaml
 
+from motus_adapters.readers.mapping import ColumnMap as ColumnMap
+from motus_adapters.readers.mapping import Part, View
 from motus_embodiments import DataError, UsageError, nearest
 
 OnBad = Callable[[str, DataError], None]
 
-_SLICE = re.compile(r"^(?P<name>.*?)\[(?P<start>\d+)(:(?P<stop>\d+))?\]$")
 _SAMPLED_OVER = 64 * 2**20  # bytes; larger files are hashed by samples
 _SAMPLES, _SAMPLE = 64, 2**20
-
-
-@dataclass(frozen=True)
-class ColumnMap:
-    """Which columns of a recording are the state, the action and the camera views.
-
-    A column may be cut: `observation.state[0:7]`, `data[3]`. None leaves the reader's own choice.
-
-    Attributes:
-        state: Columns that make up the native state, in order; () for none.
-        action: The same for the action; () has the action made from the following state.
-        cameras: Role (head, left_wrist, right_wrist) -> camera of the recording.
-        action_kind: joint_position, ee_pose or ee_position.
-        rate: Frames a second.
-        task: What the robot is told.
-    """
-
-    state: tuple[str, ...] | None = None
-    action: tuple[str, ...] | None = None
-    cameras: Mapping[str, str] = field(default_factory=dict)
-    action_kind: str | None = None
-    rate: float | None = None
-    task: str | None = None
-
-    @staticmethod
-    def read(given: "ColumnMap | Mapping[str, Any] | Path | str | None") -> "ColumnMap":
-        """From a dict or a YAML file.
-
-        Raises:
-            UsageError: The file is missing, or a key or value is not known.
-        """
-        if given is None:
-            return ColumnMap()
-        if isinstance(given, ColumnMap):
-            return given
-        where = "the mapping"
-        if isinstance(given, Path | str):
-            where = str(given)
-            try:
-                given = yaml.safe_load(Path(given).read_text(encoding="utf-8")) or {}
-            except (OSError, ValueError, yaml.YAMLError) as error:
-                raise UsageError(
-                    f"cannot read the mapping {where}: {error}", where=where
-                ) from error
-        if not isinstance(given, Mapping):
-            raise UsageError(f"{where} is not a table of keys", where=where)
-        known = [f.name for f in fields(ColumnMap)]
-        for key in given:
-            if key not in known:
-                raise UsageError(
-                    f"unknown key '{key}' in {where}", hint=nearest(str(key), known), where=where
-                )
-        values = dict(given)
-        for key in ("state", "action"):
-            if isinstance(values.get(key), str):
-                values[key] = [values[key]]
-            if values.get(key) is not None:
-                values[key] = tuple(str(name) for name in values[key])
-        if values.get("rate") is not None:
-            values["rate"] = float(values["rate"])
-        return ColumnMap(**values)
-
-    def over(self, defaults: "ColumnMap") -> "ColumnMap":
-        """This map, with what it leaves open taken from `defaults`."""
-        stated = {f.name: getattr(self, f.name) for f in fields(ColumnMap)}
-        return replace(defaults, **{k: v for k, v in stated.items() if v not in (None, {})})
-
-    def to_dict(self) -> dict[str, Any]:
-        """As noted in the dataset."""
-        return {
-            "state": None if self.state is None else list(self.state),
-            "action": None if self.action is None else list(self.action),
-            "cameras": dict(self.cameras),
-            "action_kind": self.action_kind,
-            "rate": self.rate,
-            "task": self.task,
-        }
 
 
 class EpisodeFile(Protocol):
@@ -213,56 +137,99 @@ class Recording:
 
     @property
     def state(self) -> np.ndarray | None:
-        """Native state float64 [T, n], or None."""
-        return self._select(self.mapping.state)
+        """State float64 [T, n], or None."""
+        numbers = self.numbers("state")
+        return None if numbers is None else numbers[0]
 
     @property
     def action(self) -> np.ndarray | None:
-        """Native action float64 [T, m], or None."""
-        return self._select(self.mapping.action)
+        """Action float64 [T, m], or None."""
+        numbers = self.numbers("action")
+        return None if numbers is None else numbers[0]
+
+    def numbers(self, what: Literal["state", "action"]) -> tuple[np.ndarray, np.ndarray] | None:
+        """State or action float64 [T, n], and which channels are canonical already, bool [n].
+
+        The others are in what the card calls native.
+
+        Raises:
+            DataError: A column has not one row for each frame.
+            UsageError: The mapping names a column or channel that is not there.
+        """
+        named = getattr(self.mapping, what)
+        parts = [n if isinstance(n, Part) else Part(column=n) for n in named or ()]
+        if not parts:
+            return None
+        read: dict[str, np.ndarray] = {}
+        columns = [self._column(part, read) for part in parts]
+        widths = [values.shape[1] for values in columns]
+        return np.concatenate(columns, axis=1), np.repeat([p.canonical for p in parts], widths)
 
     def frames(self, camera: str) -> Iterator[np.ndarray]:
-        """The T frames of a view in order, uint8 RGB [h, w, 3]."""
-        return self.episode.frames(camera)
+        """The T frames of a view in order, uint8 RGB [h, w, 3], put right as the mapping says.
+
+        Raises:
+            DataError: There is no such camera in this episode, or a frame cannot be decoded.
+        """
+        if camera not in self.cameras:
+            raise DataError(
+                f"{self.name} has no camera '{camera}'; it has {', '.join(self.cameras) or 'none'}",
+                hint="leave it out with --skip-bad, or map a camera that all recordings have",
+                where=self.name,
+            )
+        frames = self.episode.frames(camera)
+        views = [v for v in self.mapping.cameras.values() if isinstance(v, View)]
+        view = next((v for v in views if v.camera == camera), None)
+        return frames if view is None else _put_right(frames, view)
+
+    def at_least(self, sizes: Mapping[str, tuple[int, int]]) -> "Recording":
+        """The same, of whose frames (height, width) by camera is enough.
+
+        An episode that can make smaller pictures for less does so; others give them whole.
+        """
+        shrink = getattr(self.episode, "at_least", None)
+        return self if shrink is None else replace(self, episode=shrink(sizes))
 
     def content_hash(self) -> str:
         """SHA-256 over the files that the episode is read from."""
         return content_hash([self])
 
-    def _select(self, names: tuple[str, ...] | None) -> np.ndarray | None:
-        if not names:
-            return None
-        parts = [self._column(name) for name in names]
-        for name, part in zip(names, parts, strict=True):
-            if len(part) != self.num_frames:
-                raise DataError(
-                    f"{self.name}: column '{name}' has {len(part)} rows, "
-                    f"the episode has {self.num_frames} frames",
-                    hint="leave it out with --skip-bad, or map another column",
-                    where=self.name,
-                )
-        return np.concatenate(parts, axis=1)
-
-    def _column(self, name: str) -> np.ndarray:
+    def _column(self, part: Part, read: dict[str, np.ndarray]) -> np.ndarray:
+        """A part's numbers; each column is read once."""
         columns = self.episode.columns
-        cut = _SLICE.match(name)
-        if name in columns or cut is None or cut["name"] not in columns:
-            if name not in columns:
-                raise UsageError(
-                    f"{self.name} has no column '{name}'",
-                    hint=nearest(name, columns),
-                    where=self.name,
-                )
-            return as_matrix(self.episode.column(name))
-        values = as_matrix(self.episode.column(cut["name"]))
-        start = int(cut["start"])
-        stop = int(cut["stop"]) if cut["stop"] else start + 1
-        if not start < stop <= values.shape[1]:
+        whole = part.column in columns
+        name, start, stop = (part.column, None, None) if whole else part.span()
+        if name not in columns or not (whole or stop):
             raise UsageError(
-                f"'{name}' is out of range: '{cut['name']}' has {values.shape[1]} channels",
+                f"{self.name} has no column '{part.column}'",
+                hint=nearest(name, columns),
                 where=self.name,
             )
-        return values[:, start:stop]
+        if name not in read:
+            read[name] = as_matrix(self.episode.column(name))
+        values = read[name]
+        if len(values) != self.num_frames:
+            raise DataError(
+                f"{self.name}: column '{name}' has {len(values)} rows, "
+                f"the episode has {self.num_frames} frames",
+                hint="leave it out with --skip-bad, or map another column",
+                where=self.name,
+            )
+        if start is not None and stop is not None:
+            if not start < stop <= values.shape[1]:
+                raise UsageError(
+                    f"'{part.column}' is out of range: '{name}' has {values.shape[1]} channels",
+                    where=self.name,
+                )
+            values = values[:, start:stop]
+        factor, offset = part.line
+        return (values - offset) * factor if part.canonical else values
+
+
+def _put_right(frames: Iterator[np.ndarray], view: View) -> Iterator[np.ndarray]:
+    for frame in frames:
+        upright = frame[::-1] if view.upside_down else frame
+        yield np.ascontiguousarray(upright[..., ::-1] if view.swap_colours else upright)
 
 
 def as_matrix(values: np.ndarray) -> np.ndarray:
@@ -280,10 +247,9 @@ def content_hash(recordings: Sequence[Recording]) -> str:
     """SHA-256 over name, size and content of every file behind the recordings.
 
     Of a file over 64 MB it is 64 evenly spaced MB that count, so that hashing a terabyte does
-    not take longer than converting it.
+    not take longer than converting it; `changed_at` tells of changes in between.
     """
-    paths = sorted({path for recording in recordings for path in recording.episode.files})
-    files = [f for path in paths for f in (_tree(path) if path.is_dir() else [path])]
+    files = _files_behind(recordings)
     base = Path(*_common(files))
     digest = hashlib.sha256()
     for file in files:
@@ -298,6 +264,30 @@ def content_hash(recordings: Sequence[Recording]) -> str:
                 stream.seek(i * (size - _SAMPLE) // (_SAMPLES - 1))
                 digest.update(stream.read(_SAMPLE))
     return digest.hexdigest()
+
+
+def changed_at(recordings: Sequence[Recording]) -> dict[str, int]:
+    """Time of the last change, in ns, of the files of which `content_hash` reads only samples."""
+    found = {str(path): path.stat() for path in _files_behind(recordings)}
+    return {name: it.st_mtime_ns for name, it in found.items() if it.st_size > _SAMPLED_OVER}
+
+
+def _files_behind(recordings: Sequence[Recording]) -> list[Path]:
+    paths = sorted({path for recording in recordings for path in recording.episode.files})
+    return [f for path in paths for f in (_tree(path) if path.is_dir() else [path])]
+
+
+def dead_links(folder: Path) -> Iterator[Path]:
+    """Links below a folder that lead nowhere or in a circle; readers would not see them at all."""
+    if not folder.is_dir():
+        return
+    with os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda entry: natural_key(entry.name)):
+            if entry.is_symlink():
+                if not os.path.exists(entry.path):
+                    yield Path(entry.path)
+            elif entry.is_dir():
+                yield from dead_links(Path(entry.path))
 
 
 def find_roots(path: Path, marker: str, depth: int = 3) -> list[Path]:

@@ -1,23 +1,31 @@
-"""Diffusion-policy replay buffers: zarr v2 with data/<key> and meta/episode_ends."""
+"""Replay buffers of diffusion policy and UMI: zarr with data/<key> and meta/episode_ends."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import zarr
 
 from motus_adapters.readers.base import ColumnMap, EpisodeFile, OnBad, natural_key
+from motus_adapters.readers.zarr_store import LARGEST, arrays_of, is_group, opened, read_rows
 from motus_embodiments import DataError
 
-_MARKERS = (".zgroup", "zarr.json")
+_WIDEST = 4096  # numbers of a row; what is wider is a picture of some kind, not a column
+_LOOKED_AT = 16  # chunks looked at to tell floats in 0..1 from floats in 0..255
+_UMI = ("eef_pos", "eef_rot_axis_angle", "gripper_width")
+_UMI_RATE = 60_000 / 1001  # Hz, the GoPro's; the file does not hold it (UMI's scripts)
 
 
 class ReplayBufferReader:
     """A zarr group with data/ and meta/episode_ends (cumulative ends of the episodes).
 
-    Layout: real-stanford/diffusion_policy replay_buffer.py. Neither rate nor task is stored.
+    Layout: real-stanford/diffusion_policy replay_buffer.py and
+    real-stanford/universal_manipulation_interface 07_generate_replay_buffer.py, as a folder or a
+    zip. Neither stores a task, and a rate only where there is a data/timestamp; the attributes that
+    `motus convert --to replay-buffer` adds tell both.
     """
 
     name = "zarr"
@@ -32,7 +40,7 @@ class ReplayBufferReader:
         roots = _roots(path)
         found: list[EpisodeFile] = []
         for root in roots:
-            prefix = "" if len(roots) == 1 else f"{root.stem}/"
+            prefix = "" if len(roots) == 1 else f"{root.name.removesuffix('.zip')}/"
             try:
                 found += _describe(root, prefix)
             except DataError as error:
@@ -63,142 +71,173 @@ class ReplayEpisode:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The zarr folder."""
+        """The zarr folder or zip."""
         return (self.path,)
 
     def column(self, name: str) -> np.ndarray:
         """Rows of data/<name>."""
-        return self._read(name, _array(self.path, name), self.start, self.stop)
+        with opened(self.path) as group:
+            return read_rows(self.path, name, group["data"][name], self.start, self.stop)
 
     def frames(self, camera: str) -> Iterator[np.ndarray]:
         """Frames of data/<camera>; floats are brought to 0..255."""
-        array = _array(self.path, camera)
-        scale = 255.0 if camera in self.unit_range else 1.0
-        chunk = int(array.chunks[0])
-        start = self.start
-        while start < self.stop:
-            # Up to the next chunk border, so that no chunk is decompressed twice here.
-            stop = min(self.stop, (start // chunk + 1) * chunk)
-            for frame in self._read(camera, array, start, stop):
-                if frame.dtype == np.uint8:
-                    yield frame
-                else:
-                    yield np.clip(np.rint(frame * scale), 0, 255).astype(np.uint8)
-            start = stop
+        with opened(self.path) as group:
+            array = group["data"][camera]
+            chunk = int(array.chunks[0])
+            start = self.start
+            while start < self.stop:
+                # Up to the next chunk border, so that no chunk is decompressed twice here.
+                stop = min(self.stop, (start // chunk + 1) * chunk)
+                for frame in read_rows(self.path, camera, array, start, stop):
+                    yield frame if frame.dtype == np.uint8 else self._bytes(frame, camera)
+                start = stop
 
-    def _read(self, name: str, array: Any, start: int, stop: int) -> np.ndarray:
-        _check_chunks(self.path / "data" / name, array, start, stop)
-        try:
-            rows: np.ndarray = array[start:stop]
-        except Exception as error:  # codecs raise what they like on damaged chunks
+    def _bytes(self, frame: np.ndarray, camera: str) -> np.ndarray:
+        top = 1.0 if camera in self.unit_range else 255.0
+        low, high = float(np.min(frame)), float(np.max(frame))
+        if not -1e-3 <= low <= high <= top * 1.001:  # false for nan, too
             raise DataError(
-                f"{self.path}: cannot read rows {start} to {stop} of '{name}': {error}",
-                hint="the zarr is damaged; copy it again",
+                f"{self.path}: frames of '{camera}' lie in {low:g}..{high:g}, not in 0..{top:g}",
+                hint="leave the episode out with --skip-bad, or write it with uint8 frames",
                 where=str(self.path),
-            ) from error
-        return rows
+            )
+        return np.clip(np.rint(frame * (255.0 / top)), 0, 255).astype(np.uint8)
 
 
 def _roots(path: Path) -> list[Path]:
     """The zarr groups with a `data` group: the path itself, or what lies just below it."""
+    if is_group(path):
+        return [path]
     if not path.is_dir():
         return []
-    if _is_buffer(path):
-        return [path]
-    return sorted((p for p in path.iterdir() if p.is_dir() and _is_buffer(p)), key=natural_key)
-
-
-def _is_buffer(path: Path) -> bool:
-    return any((path / m).exists() for m in _MARKERS) and (path / "data").is_dir()
-
-
-def _array(path: Path, name: str) -> Any:
-    return zarr.open_array(str(path / "data" / name), mode="r")
-
-
-def _check_chunks(folder: Path, array: Any, start: int, stop: int) -> None:
-    """Refuse truncated Blosc chunks, which decompress to chance memory without an error.
-
-    A Blosc chunk tells its own size in bytes 12 to 15 (Blosc chunk format, version 1).
-    """
-    if not any(type(codec).__name__.startswith("Blosc") for codec in array.compressors):
-        return
-    length = int(array.chunks[0])
-    for index in range(start // length, (stop - 1) // length + 1):
-        patterns = (f"{index}", f"{index}.*", f"{index}/**/*", f"c/{index}", f"c/{index}/**/*")
-        for file in (f for pattern in patterns for f in folder.glob(pattern) if f.is_file()):
-            with open(file, "rb") as stream:
-                header = stream.read(16)
-            if len(header) < 16 or int.from_bytes(header[12:], "little") != file.stat().st_size:
-                raise DataError(
-                    f"{file} is cut short",
-                    hint="copy the zarr again, or leave the episode out with --skip-bad",
-                    where=str(file),
-                )
+    return sorted((p for p in path.iterdir() if is_group(p)), key=natural_key)
 
 
 def _describe(path: Path, prefix: str) -> list[ReplayEpisode]:
+    with opened(path) as group:
+        arrays = arrays_of(path, group)
+        ends = _episode_ends(path, group, arrays)
+        views = [n for n, a in arrays.items() if len(a.shape) == 4 and a.dtype.kind in "fiu"]
+        cameras = tuple(sorted(n for n in views if arrays[n].shape[3] == 3))
+        columns = tuple(sorted(n for n, a in arrays.items() if _is_column(a)))
+        starts = [0, *ends[:-1].tolist()]
+        defaults, notes = _defaults(path, arrays, starts[0], int(ends[0]))
+        tasks = _tasks(group, len(ends))
+        if isinstance(group.attrs.get("rate_hz"), int | float):
+            defaults = defaults.model_copy(update={"rate": float(group.attrs["rate_hz"])})
+        unit_range = tuple(n for n in cameras if _is_unit_range(path, n, arrays[n]))
+        warnings = (*_remarks(arrays, cameras, columns), *notes)
+        return [
+            ReplayEpisode(
+                path=path,
+                name=f"{prefix}episode_{i}",
+                start=int(start),
+                stop=int(stop),
+                cameras=cameras,
+                columns=columns,
+                defaults=defaults.model_copy(update={"task": tasks[i]}),
+                unit_range=unit_range,
+                warnings=warnings,
+            )
+            for i, (start, stop) in enumerate(zip(starts, ends, strict=True))
+        ]
+
+
+def _tasks(group: zarr.Group, count: int) -> list[str | None]:
+    """A task for each episode, where `motus convert --to replay-buffer` has noted them."""
+    texts, numbers = group.attrs.get("tasks"), group.attrs.get("episode_tasks")
     try:
-        group = zarr.open_group(str(path), mode="r")
-        arrays = dict(group["data"].arrays())
-        ends = group["meta/episode_ends"][:] if "meta/episode_ends" in group else None
-    except Exception as error:  # zarr has no common error type
-        raise DataError(f"cannot read {path} as zarr: {error}", where=str(path)) from error
-    if ends is None:
+        found = [str(texts[number]) or None for number in numbers]
+    except (TypeError, LookupError):
+        found = []
+    return found if len(found) == count else [None] * count
+
+
+def _episode_ends(path: Path, group: zarr.Group, arrays: dict[str, zarr.Array]) -> np.ndarray:
+    if "meta/episode_ends" not in group:
         raise DataError(
             f"{path} has no meta/episode_ends, so its episodes cannot be told apart",
             hint="a replay buffer of diffusion_policy has it; was the copy complete?",
             where=str(path),
         )
-    ends = np.asarray(ends, np.int64)
+    stored = group["meta/episode_ends"]
+    if stored.ndim != 1 or stored.dtype.kind not in "iu" or stored.nbytes > LARGEST:
+        raise DataError(
+            f"{path}: meta/episode_ends is {stored.dtype} {list(stored.shape)}, no list of numbers",
+            hint="was the copy complete?",
+            where=str(path),
+        )
+    ends = np.asarray(stored[:], np.int64)
     if len(ends) == 0 or ends[0] <= 0 or np.any(np.diff(ends) <= 0):
         raise DataError(
-            f"{path}: meta/episode_ends does not increase: {ends[:5]}...", where=str(path)
+            f"{path}: meta/episode_ends does not increase: {ends[:5]}...",
+            hint="was the copy complete?",
+            where=str(path),
         )
     for name, array in arrays.items():
-        if array.shape[0] != ends[-1]:
+        rows = array.shape[0] if array.shape else 0
+        if rows != ends[-1]:
             raise DataError(
-                f"{path}: data/{name} has {array.shape[0]} rows, episode_ends says {ends[-1]}",
+                f"{path}: data/{name} has {rows} rows, episode_ends says {ends[-1]}",
+                hint="the recording was cut short or copied in part",
                 where=str(path),
             )
-    cameras = tuple(n for n, a in arrays.items() if len(a.shape) == 4 and a.shape[3] == 3)
-    columns = tuple(n for n, a in arrays.items() if n not in cameras and a.dtype.kind in "fiu")
-    unit = tuple(n for n in cameras if _is_unit_range(arrays[n]))
-    starts = np.concatenate([[0], ends[:-1]])
-    warnings = tuple(
-        f"data/{n} lacks {a.nchunks - a.nchunks_initialized} of {a.nchunks} chunks; they read as 0"
-        for n, a in arrays.items()
-        if a.nchunks_initialized < a.nchunks
-    )
-    return [
-        ReplayEpisode(
-            path=path,
-            name=f"{prefix}episode_{i}",
-            start=int(start),
-            stop=int(stop),
-            cameras=tuple(sorted(cameras)),
-            columns=tuple(sorted(columns)),
-            defaults=_defaults(arrays),
-            unit_range=unit,
-            warnings=warnings,
-        )
-        for i, (start, stop) in enumerate(zip(starts, ends, strict=True))
-    ]
+    return ends
 
 
-def _is_unit_range(array: Any) -> bool:
-    """Whether float frames lie in 0..1; the first chunk decides for the whole buffer."""
+def _is_column(array: zarr.Array) -> bool:
+    return array.dtype.kind in "fiub" and prod(array.shape[1:]) <= _WIDEST
+
+
+def _remarks(
+    arrays: dict[str, zarr.Array], cameras: tuple[str, ...], columns: tuple[str, ...]
+) -> list[str]:
+    lines = []
+    for name, array in arrays.items():
+        lacking = array.nchunks - array.nchunks_initialized
+        if lacking > 0:
+            lines.append(f"data/{name} lacks {lacking} of {array.nchunks} chunks; they read as 0")
+        if name not in (*cameras, *columns):
+            lines.append(f"data/{name} {list(array.shape)} is no view and no column; left out")
+    return lines
+
+
+def _is_unit_range(path: Path, name: str, array: zarr.Array) -> bool:
+    """Whether float frames lie in 0..1, by chunks from all over the buffer (one may be black)."""
     if array.dtype.kind != "f":
         return False
-    return bool(np.max(array[: int(array.chunks[0])]) <= 1.0)
+    chunk, rows = int(array.chunks[0]), int(array.shape[0])
+    step = max(chunk, rows // _LOOKED_AT // chunk * chunk)
+    parts = (read_rows(path, name, array, at, min(at + chunk, rows)) for at in range(0, rows, step))
+    return max(float(np.max(part)) for part in parts) <= 1.0
 
 
-def _defaults(arrays: dict[str, Any]) -> ColumnMap:
-    state: tuple[str, ...] | None = None
+def _defaults(
+    path: Path, arrays: dict[str, zarr.Array], start: int, stop: int
+) -> tuple[ColumnMap, list[str]]:
+    """What the names say, and remarks on it."""
+    robots = sorted(m[1] for name in arrays if (m := re.fullmatch(r"(robot\d+)_eef_pos", name)))
+    if robots:
+        names = tuple(f"{robot}_{part}" for robot in robots for part in _UMI)
+        state = names if set(names) <= set(arrays) else None
+        return (
+            ColumnMap(state=state, action=(), action_kind="ee_pose", rate=_UMI_RATE),
+            ["the layout is UMI's: no rate is stored, its GoPro's 59.94 Hz is taken (--rate)"],
+        )
+    chosen: tuple[str, ...] | None = None
     if "agent_pos" in arrays:
-        state = ("agent_pos",)
+        chosen = ("agent_pos",)
     elif "state" in arrays and "keypoint" in arrays and arrays["state"].shape[1:] == (5,):
-        state = ("state[0:2]",)  # PushT: the agent's x and y, then the pose of the block
+        chosen = ("state[0:2]",)  # PushT: the agent's x and y, then the pose of the block
     elif "state" in arrays:
-        state = ("state",)
-    return ColumnMap(state=state, action=("action",) if "action" in arrays else None)
+        chosen = ("state",)
+    rate, notes = None, []
+    if "timestamp" in arrays and stop - start > 1 and len(arrays["timestamp"].shape) == 1:
+        steps = np.diff(read_rows(path, "timestamp", arrays["timestamp"], start, stop))
+        middle = float(np.median(steps))
+        if middle > 0:
+            rate = round(1 / middle, 3)
+            if np.abs(steps / middle - 1).max() > 0.5:
+                notes.append("timestamps are uneven; the frame index and their median are believed")
+    action = ("action",) if "action" in arrays else None
+    return ColumnMap(state=chosen, action=action, rate=rate), notes

@@ -1,0 +1,1 @@
+"""The action path in other formats, and what runs it without torch."""

@@ -1,0 +1,134 @@
+"""Other formats of a policy, each in a folder of its own and held against the policy itself."""
+
+import json
+import shutil
+import warnings
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from motus_adapters.exports import onnx_export, torch_export
+from motus_adapters.exports.observed import Observed
+from motus_adapters.files import disk_errors
+from motus_adapters.policy import Policy
+from motus_embodiments import MismatchError, UsageError, nearest
+
+FORMATS = {"onnx": onnx_export.PRECISIONS, "torch-export": ("float32",)}
+LIMIT = 1e-4  # worst difference of a normalised action in float32
+WINDOWS = 100
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far a format's actions lie from the policy's, on real windows.
+
+    Attributes:
+        precision: float32, or a smaller variant.
+        windows: How many windows were compared.
+        worst: Largest difference of a normalised action (in standard deviations).
+        mean: Mean of its absolute value.
+        megabytes: Size of its two files.
+    """
+
+    precision: str
+    windows: int
+    worst: float
+    mean: float
+    megabytes: float
+
+
+@dataclass(frozen=True)
+class FormatReport:
+    """One exported format."""
+
+    format: str
+    folder: Path
+    limit: float
+    parity: tuple[Parity, ...]
+
+
+def write_format(
+    policy: Policy, name: str, folder: Path, observed: Observed, *, force: bool = False
+) -> FormatReport:
+    """Write a format beside the bundle, if it gives the policy's actions.
+
+    `parity.json` in the folder keeps what was measured.
+
+    Raises:
+        UsageError: Another format, or the folder exists and `force` is not given.
+        MissingError: A package is not installed.
+        MismatchError: In float32 an action differs by `LIMIT` or more; nothing is written.
+    """
+    check_format(name, folder, force=force)
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        with disk_errors(folder), warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch's tracer about itself
+            partial.mkdir(parents=True)
+            report = _write(policy, name, partial, folder, observed)
+            shutil.rmtree(folder, ignore_errors=True)
+            partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return report
+
+
+def check_format(name: str, folder: Path, *, force: bool) -> None:
+    """Whether a format can be written there.
+
+    Raises:
+        UsageError: Another format, or the folder exists and `force` is not given.
+    """
+    if name not in FORMATS:
+        raise UsageError(f"no format named '{name}'", hint=nearest(name, FORMATS))
+    if folder.exists() and not force:
+        raise UsageError(f"{folder} exists", hint="--force overwrites it", where=str(folder))
+
+
+def _write(
+    policy: Policy, name: str, partial: Path, folder: Path, observed: Observed
+) -> FormatReport:
+    if name == "onnx":
+        onnx_export.write_onnx(policy, partial)
+    else:
+        torch_export.write_torch_export(policy, partial)
+    wanted = np.concatenate(
+        [
+            policy.denoise(canvas[None], state[None], [task], policy.noise([seed]))
+            for canvas, state, task, seed in observed
+        ]
+    )
+    rows = tuple(_compare(policy, name, partial, observed, wanted, p) for p in FORMATS[name])
+    if not rows[0].worst < LIMIT:
+        raise MismatchError(
+            f"{name} gives other actions than the policy: {rows[0].worst:.2e} apart at worst, "
+            f"allowed are {LIMIT:g}",
+            where=str(folder),
+        )
+    report = FormatReport(name, folder, LIMIT, rows)
+    about = asdict(report) | {"bundle": policy.digest, "source": observed.source}
+    del about["folder"]
+    (partial / "parity.json").write_text(json.dumps(about, indent=2) + "\n")
+    return report
+
+
+def _compare(
+    policy: Policy,
+    name: str,
+    folder: Path,
+    observed: Observed,
+    wanted: Float[np.ndarray, "n t a"],
+    precision: str,
+) -> Parity:
+    if name == "onnx":
+        found = onnx_export.run_onnx(folder, observed, precision)
+    else:
+        found = torch_export.run_torch_export(policy, folder, observed)
+    error = np.abs(found - wanted)
+    ending = "" if precision == "float32" else f".{precision}"
+    files = [p for p in folder.iterdir() if p.stem in (f"encode{ending}", f"step{ending}")]
+    size = sum(file.stat().st_size for file in files) / 1e6
+    return Parity(precision, len(wanted), float(error.max()), float(error.mean()), round(size, 1))

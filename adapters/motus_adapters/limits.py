@@ -1,0 +1,82 @@
+"""What a policy may command: the card's limits and joint speeds. What is cut off is counted."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from motus_embodiments import Card
+
+# A command runs ahead of the measured state by what the robot's controller lags behind; ALOHA's
+# leaders, for example, are ahead of their followers by about this time.
+LAG = 0.1  # s
+
+
+@dataclass
+class Counts:
+    """What a policy met since it was loaded or reset.
+
+    Attributes:
+        calls: Calls of `act`, or rows of batches.
+        clipped: Action numbers cut to the card's limits.
+        slowed: Action numbers cut to a joint's speed.
+        outside: State numbers far outside the training statistics.
+        frozen: Pictures equal to the last ones though the state had moved.
+    """
+
+    calls: int = 0
+    clipped: int = 0
+    slowed: int = 0
+    outside: int = 0
+    frozen: int = 0
+
+
+class Limits:
+    """Cuts canonical action chunks to what the card allows.
+
+    Args:
+        card: The robot. Speeds are known of joints only; a gripper's command is a goal that its
+            own controller approaches, and end-effector poses have no speed in a card.
+        rate: Rows of a chunk a second, Hz.
+    """
+
+    def __init__(self, card: Card, rate: float) -> None:
+        channels = card.action_channels
+        self.low = np.array([channel.low for channel in channels])
+        self.high = np.array([channel.high for channel in channels])
+        joints = [joint for arm in card.arms for joint in arm.joints] + list(card.joints)
+        speeds = {joint.name: joint.velocity for joint in joints if joint.velocity is not None}
+        names = [channel.name for channel in card.state_channels]
+        limited = [
+            (column, names.index(c.name), speeds[c.name])
+            for column, c in enumerate(channels)
+            if c.kind == "joint" and c.name in speeds
+        ]
+        self.columns = [column for column, _, _ in limited]
+        self.state_columns = [column for _, column, _ in limited]
+        self.stride = np.array([speed for _, _, speed in limited]) / rate
+        self.first = self.stride * (1 + LAG * rate)
+
+    def __call__(
+        self, actions: Float[np.ndarray, "b t a"], state: Float[np.ndarray, "b s"], counts: Counts
+    ) -> Float[np.ndarray, "b t a"]:
+        """Actions inside the limits; `counts` grows by what was cut.
+
+        Args:
+            actions: Canonical chunks.
+            state: Canonical states that they start from.
+            counts: Is added to.
+        """
+        inside = np.clip(actions, self.low, self.high)
+        counts.clipped += int((inside != actions).sum())
+        if not self.columns:
+            return inside
+        slow = inside.copy()
+        before, reach = np.asarray(state)[:, self.state_columns], self.first
+        for row in range(slow.shape[1]):
+            wanted = inside[:, row, self.columns]
+            before = np.clip(wanted, before - reach, before + reach)
+            slow[:, row, self.columns] = before
+            reach = self.stride
+        counts.slowed += int((slow != inside).sum())
+        return slow

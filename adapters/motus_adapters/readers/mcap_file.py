@@ -1,0 +1,157 @@
+"""An MCAP file: its topics, when their messages were logged, and the messages decoded."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+
+from motus_embodiments import DataError, MissingError
+
+if TYPE_CHECKING:
+    from mcap.decoder import DecoderFactory
+    from mcap.reader import SeekingReader
+    from mcap.records import Channel, Message, Schema
+    from mcap.summary import Summary
+
+MAGIC = b"\x89MCAP0\r\n"
+_LARGEST = 2**30  # bytes of a record, and of a chunk when unpacked
+
+
+@dataclass(frozen=True)
+class Topic:
+    """One topic of a file.
+
+    Attributes:
+        name: As published, with its slash.
+        schema: Name of its messages' type, such as sensor_msgs/msg/JointState.
+        encoding: Of its messages: cdr, protobuf, json...
+        times: When its messages were logged, int64 [n] in ns, in order.
+    """
+
+    name: str
+    schema: str
+    encoding: str
+    times: np.ndarray
+
+
+@dataclass(frozen=True)
+class Bag:
+    """An open file."""
+
+    path: Path
+    reader: "SeekingReader"
+    decoders: "tuple[DecoderFactory, ...]"
+    summary: "Summary"
+    stream: IO[bytes]
+
+    def topics(self) -> list[Topic]:
+        """All topics that have messages, in order of their names; no message is unpacked."""
+        times = self._times()
+        found: dict[str, Topic] = {}
+        for number, channel in sorted(self.summary.channels.items()):
+            schema = self.summary.schemas.get(channel.schema_id)
+            logged = times.get(number, [])
+            if channel.topic in found:
+                logged = [*found[channel.topic].times.tolist(), *logged]
+            if logged:
+                found[channel.topic] = Topic(
+                    channel.topic,
+                    schema.name if schema else "",
+                    channel.message_encoding,
+                    np.sort(np.asarray(logged, np.int64)),
+                )
+        return [found[name] for name in sorted(found)]
+
+    def messages(self, topic: str) -> Iterator["Encoded"]:
+        """The messages of a topic in the order of their log times."""
+        for schema, channel, message in self.reader.iter_messages([topic]):
+            yield Encoded(self.decoders, schema, channel, message)
+
+    def metadata(self) -> dict[str, str]:
+        """All metadata records in one table."""
+        records = self.reader.iter_metadata()
+        return {key: value for record in records for key, value in record.metadata.items()}
+
+    def _times(self) -> dict[int, list[int]]:
+        """Channel -> log times, from the index; a file without chunks has none and is gone over."""
+        from mcap.data_stream import ReadDataStream
+        from mcap.records import MessageIndex
+
+        times: dict[int, list[int]] = {}
+        for chunk in self.summary.chunk_indexes:
+            if chunk.uncompressed_size > _LARGEST:
+                raise _damaged(self.path, f"has a chunk of {chunk.uncompressed_size} bytes")
+            for offset in chunk.message_index_offsets.values():
+                self.stream.seek(offset + 9)  # behind the record's opcode and length
+                index = MessageIndex.read(ReadDataStream(self.stream))
+                times.setdefault(index.channel_id, []).extend(time for time, _ in index.records)
+        if not self.summary.chunk_indexes:
+            for _, channel, message in self.reader.iter_messages():
+                times.setdefault(channel.id, []).append(message.log_time)
+        return times
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A message that is decoded when its content is asked for."""
+
+    decoders: "tuple[DecoderFactory, ...]"
+    schema: "Schema | None"
+    channel: "Channel"
+    message: "Message"
+
+    @property
+    def log_time(self) -> int:
+        """When it was logged, in ns."""
+        return int(self.message.log_time)
+
+    def decoded(self) -> Any:
+        """Its content: fields of a ROS 2 message, or a protobuf message."""
+        for factory in self.decoders:
+            decode = factory.decoder_for(self.channel.message_encoding, self.schema)
+            if decode is not None:
+                return decode(self.message.data)
+        raise ValueError(f"no decoder for '{self.channel.message_encoding}' messages")
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Bag]:
+    """A file open for reading.
+
+    Raises:
+        MissingError: The package mcap, or one that decodes the messages, is not installed.
+        DataError: The file has no index, or is damaged, on opening or later.
+    """
+    try:
+        from mcap.reader import SeekingReader
+        from mcap_protobuf.decoder import DecoderFactory as Protobuf
+        from mcap_ros2.decoder import DecoderFactory as Ros2
+    except ImportError as error:
+        raise MissingError(
+            f"reading {path} needs the package '{(error.name or 'mcap').split('.')[0]}'",
+            hint="pip install 'motus-cli[formats]'",
+            where=str(path),
+        ) from error
+    try:
+        with open(path, "rb") as stream:
+            reader = SeekingReader(stream, validate_crcs=True, record_size_limit=_LARGEST)
+            summary = reader.get_summary()
+            if summary is None:
+                raise _damaged(path, "has no summary: the recorder was stopped half-way")
+            yield Bag(path, reader, (Ros2(), Protobuf()), summary, stream)
+    except (DataError, MissingError, GeneratorExit):
+        raise
+    except Exception as error:  # struct, zstandard, lz4, the decoders: no common error type
+        reason = str(error) or type(error).__name__
+        raise _damaged(path, f"cannot be read as MCAP: {reason}") from error
+
+
+def _damaged(path: Path, what: str) -> DataError:
+    return DataError(
+        f"{path} {what}",
+        hint="try `mcap recover`, copy it again, or leave it out with --skip-bad",
+        where=str(path),
+    )

@@ -1,0 +1,112 @@
+"""A run of latent actions for a robot that it has not seen: a decoder from anchoring data."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from motus_adapters import (
+    ActionSpace,
+    Anchored,
+    Header,
+    Normalizer,
+    UnifiedDataset,
+    fit_decoder,
+)
+from motus_embodiments import Card, DataError, MismatchError
+from motus_model import SIZES, ModelConfig, Window, load_codec
+from motus_recipes.cache import Cached, open_cached
+from motus_recipes.checkpoints import Weights
+
+HIDDEN = 256
+STEPS = 1500
+ANCHORING_LEVEL = 4
+
+
+def fit_target(
+    run: Path, card: Card, anchoring: Path, latents: Normalizer
+) -> tuple[ActionSpace, Weights, dict[str, Any], Header]:
+    """Fit the decoder for a robot.
+
+    Args:
+        run: A run that ends with latent actions.
+        card: The robot.
+        anchoring: Unified dataset of its anchoring data.
+        latents: The run's statistics of latent actions.
+
+    Returns:
+        Card and statistics; weights; the attributes of `DecoderConfig`; what the data say of
+        themselves.
+
+    Raises:
+        MismatchError: The data are of another robot, or labelled by another codec.
+        DataError: They are no anchoring data, or of another rate than the run's actions.
+    """
+    settings = json.loads((run / "data.json").read_text())
+    meta = UnifiedDataset(anchoring).meta
+    if meta.card.name != card.name:
+        raise MismatchError(
+            f"{anchoring} is of '{meta.card.name}', the target is '{card.name}'",
+            hint=f"motus anchor {card.name} DATASET renders its anchoring data",
+            where=str(anchoring),
+        )
+    if meta.level != ANCHORING_LEVEL:
+        raise DataError(
+            f"{anchoring} is of level {meta.level}; anchoring data are of level {ANCHORING_LEVEL}",
+            hint=f"motus anchor {card.name} DATASET renders them",
+            where=str(anchoring),
+        )
+    recipe = settings["recipe"]
+    model = replace(SIZES[recipe["size"]], window=Window(**recipe["window"]))
+    cached = open_cached("anchoring", anchoring, model)
+    chunks = _chunks(cached, _latents(cached, run, settings, meta.codec), model, latents)
+    train, held = cached.split()
+    space = ActionSpace(
+        meta.card, Normalizer.fit(cached.state[train]), Normalizer.fit(cached.actions[train])
+    )
+    parts = {}
+    for name, rows in (("train", train), ("held", held if len(held) else train)):
+        parts[name] = Anchored(
+            torch.from_numpy(chunks[rows]),
+            torch.from_numpy(space.state.normalize(cached.state[rows])),
+            torch.from_numpy(space.action.normalize(cached.actions[rows])),
+        )
+    decoder, r2 = fit_decoder(parts["train"], parts["held"], hidden=HIDDEN, steps=STEPS)
+    about = {
+        "hidden": HIDDEN,
+        "fitted_on": f"{meta.source.name}, {meta.source.hash[:16]}",
+        "frames": len(train),
+        "r2": round(r2, 4),
+    }
+    return space, dict(decoder.state_dict()), about, meta
+
+
+def _latents(
+    cached: Cached, run: Path, settings: Mapping[str, Any], codec: str | None
+) -> Float[np.ndarray, "n 14"]:
+    """Latent actions of the codec that the run learnt from."""
+    for number, stage in enumerate(settings["recipe"]["stages"], 1):
+        if stage["objective"] == "codec":
+            own = load_codec(run / f"{number:02d}-{stage['name']}" / "codec")
+            return own.encode_flow(cached.flow)
+    known = {entry["codec"] for entry in settings["data"].values()} - {None}
+    if codec is None or {codec} != known:
+        raise MismatchError(
+            "the anchoring data and the run's data are labelled by different codecs",
+            hint="motus label DATASET --codec FOLDER labels them again",
+        )
+    return np.asarray(cached.latent)
+
+
+def _chunks(
+    cached: Cached, latents: Float[np.ndarray, "n 14"], model: ModelConfig, stats: Normalizer
+) -> Float[np.ndarray, "n t 14"]:
+    window = model.window
+    frames = np.arange(len(latents))
+    rows = cached.future(frames, window.action_steps, window.action_rate, 0)
+    return stats.normalize(latents[rows])

@@ -1,0 +1,112 @@
+"""Where the numbers of a run go: metrics.jsonl, TensorBoard, Weights & Biases, trackio."""
+
+import json
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from torch.utils.tensorboard import SummaryWriter
+
+from motus_embodiments import MissingError
+
+FLUSH_EVERY = 100  # steps
+FEW = 50  # steps that a loss is compared with
+EXPLODED = 50.0  # times the median of those
+
+
+class Metrics:
+    """The metrics of one stage; only the main process writes them.
+
+    `metrics.jsonl` is the truth: a line a step, and what lies beyond the resumed step is cut off.
+    """
+
+    def __init__(self, folder: Path, step: int, trackers: Sequence[str], *, main: bool) -> None:
+        self.path = folder / "metrics.jsonl"
+        self._main = main
+        self._others: list[Any] = []
+        if not main:
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        lines = self.path.read_text().splitlines()[:step] if step else []
+        self.path.write_text("".join(f"{line}\n" for line in lines))
+        self._board = None
+        if "tensorboard" in trackers:
+            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step)
+        self._others = [_tracker(name, folder) for name in trackers if name != "tensorboard"]
+
+    def __enter__(self) -> Self:
+        if self._main:
+            self._file = self.path.open("a")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if not self._main:
+            return
+        self._file.close()
+        if self._board is not None:
+            self._board.close()
+        for tracker in self._others:
+            tracker.finish()
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        """One step's numbers."""
+        if not self._main:
+            return
+        self._file.write(json.dumps({"step": step, **values}) + "\n")
+        if self._board is not None:
+            for key, value in values.items():
+                self._board.add_scalar(key, value, step)
+        for tracker in self._others:
+            tracker.log(values, step=step)
+        if (step + 1) % FLUSH_EVERY == 0:
+            self.flush()
+
+    def flush(self) -> None:
+        """Put the lines so far on disk."""
+        if self._main:
+            self._file.flush()
+
+    def ends(self) -> tuple[dict[str, float], dict[str, float]]:
+        """Mean losses over the first and the last tenth of the steps."""
+        rows = [json.loads(line) for line in self.path.read_text().splitlines()]
+        tenth = max(1, len(rows) // 10)
+        return _mean(rows[:tenth]), _mean(rows[-tenth:])
+
+
+class Explosion:
+    """Tells a loss that has left all bounds, by the median of the steps before it."""
+
+    def __init__(self) -> None:
+        self._recent: list[float] = []
+
+    def seen(self, loss: float) -> bool:
+        """Take up a step's loss; whether it is far above those before."""
+        full = len(self._recent) == FEW
+        exploded = full and loss > EXPLODED * statistics.median(self._recent)
+        self._recent = [*self._recent[-FEW + 1 :], loss]
+        return exploded
+
+
+def _tracker(name: str, folder: Path) -> Any:
+    """A tracker of accelerate's, for the run's folder and stage."""
+    from accelerate import tracking
+
+    kind, options = {
+        "wandb": (tracking.WandBTracker, {"name": f"{folder.parent.name}/{folder.name}"}),
+        "trackio": (tracking.TrackioTracker, {"name": f"{folder.parent.name}/{folder.name}"}),
+    }[name]
+    tracker = kind(run_name="motus", **options)
+    try:
+        tracker.start()
+    except ImportError as error:
+        raise MissingError(
+            f"the tracker '{name}' is not installed",
+            hint=f"pip install {name}, or --set 'engine.trackers=[tensorboard]'",
+        ) from error
+    return tracker
+
+
+def _mean(rows: list[dict[str, float]]) -> dict[str, float]:
+    keys = [key for key in rows[0] if key not in ("step", "gradient_norm")] if rows else []
+    return {key: sum(row[key] for row in rows) / len(rows) for key in keys}

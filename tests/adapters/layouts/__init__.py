@@ -1,0 +1,1 @@
+"""Writers of small recordings in every known layout, from the layouts' descriptions alone."""

@@ -1,0 +1,155 @@
+"""`motus add-embodiment` and `motus embodiments`, as a person and as a program use them."""
+
+import json
+import os
+import pty
+import subprocess
+import sys
+import time
+from dataclasses import astuple
+from pathlib import Path
+
+import pytest
+
+from tests.embodiments.conftest import ARM
+
+MOTUS = Path(sys.executable).with_name("motus")
+TOY = ["add-embodiment", "toy", "--model", "toy.xml", "--anchor", "0"]
+SAID = ["--end-effector", "grip", "--side", "left", "--rate", "10", "--action", "joint_position"]
+REST = ["--cameras", "front=head", "--gripper-values", "0", "0.08"]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    (tmp_path / "toy.xml").write_text(ARM)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_draft_does_not_validate_until_it_is_filled_in(folder, motus):
+    code, _, err = astuple(motus(*TOY, *SAID, "--draft"))
+    assert code == 0, err
+    path = folder / "embodiments/toy.yaml"
+    text = path.read_text()
+    assert "'?'" in text
+    assert "gripper_values" in text.splitlines()[1] + text.splitlines()[2]
+    code, _, err = astuple(motus("embodiments", "check", "toy"))
+    assert code == 2
+    assert "arms.0.gripper.closed" in err
+    assert "cameras" in err
+    assert "what recordings hold when the gripper is closed" in err
+    code, out, _ = astuple(motus("embodiments", "list", "--json"))
+    assert code == 0
+    rows = {row["name"]: row for row in json.loads(out)["embodiments"]}
+    assert "not valid" in rows["toy"]["title"]
+    filled = text.replace("closed: '?'", "closed: 0").replace("open: '?'", "open: 0.08")
+    path.write_text(filled.replace("cameras: '?'", "cameras: []"))
+    code, out, err = astuple(motus("embodiments", "check", "toy"))
+    assert code == 0, err
+
+
+def test_a_draft_needs_an_end_effector(folder, motus):
+    code, _, err = astuple(motus(*TOY, "--draft"))
+    assert code == 2
+    assert "--end-effector: one of grip" in err
+    assert not (folder / "embodiments").exists()
+
+
+def test_on_a_terminal_it_asks(folder):
+    """One answer is wrong, and asked for again."""
+    answers = ["nonsense", "grip", "left", "10", "joint_position", "front=head", "0 0.08"]
+    main, side = pty.openpty()
+    process = subprocess.Popen(
+        [MOTUS, *TOY], stdin=side, stdout=side, stderr=side, env=os.environ | {"TERM": "dumb"}
+    )
+    os.close(side)
+    told = ""
+    for answer in answers:
+        told += read_until(main, "leaves it open)")
+        os.write(main, f"{answer}\n".encode())
+    told += read_until(main, "written")
+    assert process.wait(60) == 0, told
+    os.close(main)
+    assert "--end-effector: one of grip" in told
+    assert "no site or body 'nonsense'" in told
+    card = (folder / "embodiments/toy.yaml").read_text()
+    assert "end_effector: grip" in card
+    assert "rate: 10.0" in card
+
+
+def read_until(main, text):
+    told, deadline = "", time.monotonic() + 90
+    while text not in told and time.monotonic() < deadline:
+        told += os.read(main, 4096).decode(errors="replace")
+    assert text in told
+    return told
+
+
+def test_pictures_and_differences(folder, motus):
+    code, _, err = astuple(motus(*TOY, *SAID, *REST))
+    assert code == 0, err
+    code, out, err = astuple(motus("embodiments", "show", "toy", "--picture", "toy.png", "--json"))
+    assert code == 0, err
+    assert json.loads(out)["views"] == ["at home", "front (head)"]
+    assert (folder / "toy.png").read_bytes().startswith(b"\x89PNG")
+    assert motus("embodiments", "show", "toy", "--picture", "toy.png").code == 2  # it is there
+    other = folder / "other.yaml"
+    text = (folder / "embodiments/toy.yaml").read_text()
+    other.write_text(text.replace("high: 2.0", "high: 1.5"))
+    code, out, _ = astuple(motus("embodiments", "diff", "toy", "other.yaml", "--json"))
+    assert code == 1
+    rows = [r for r in json.loads(out)["differences"] if r["key"] != "model.file"]
+    assert rows == [{"key": "arms.left.joints.turn.high", "old": 2.0, "new": 1.5}]
+    assert motus("embodiments", "diff", "toy", "toy").code == 0
+
+
+def test_a_robot_without_a_model_has_no_picture(folder, motus):
+    code, _, err = astuple(motus("embodiments", "show", "pusht", "--picture", "x.png"))
+    assert code == 3
+    assert "no robot model" in err
+
+
+DATASET = {
+    "codebase_version": "v3.0",
+    "fps": 30,
+    "features": {
+        "observation.state": {
+            "dtype": "float32",
+            "shape": [7],
+            "names": ["j1.pos", "j2.pos", "j3.pos", "j4.pos", "j5.pos", "j6.pos", "gripper.pos"],
+        },
+        "action": {
+            "dtype": "float32",
+            "shape": [7],
+            "names": ["j1.pos", "j2.pos", "j3.pos", "j4.pos", "j5.pos", "j6.pos", "gripper.pos"],
+        },
+        "observation.images.front": {"dtype": "video", "shape": [480, 640, 3]},
+    },
+}
+
+
+def test_a_robot_that_only_a_dataset_knows(folder, motus):
+    meta = folder / "data/meta"
+    meta.mkdir(parents=True)
+    (meta / "info.json").write_text(json.dumps(DATASET))
+    stats = {"min": [-90.0] * 6 + [2.0], "max": [95.0] * 6 + [98.0], "mean": [10.0] * 6 + [50.0]}
+    (meta / "stats.json").write_text(json.dumps({"observation.state": stats}))
+    code, _, err = astuple(motus("add-embodiment", "arm", "--from-dataset", "data"))
+    assert code == 2
+    assert "--unit: deg, as they are too large for rad: values span -90 to 95" in err
+    assert "values span 2 to 98" in err
+    said = ["--side", "left", "--unit", "deg", "--action", "joint_position"]
+    said += ["--cameras", "front=head", "--gripper-values", "0", "100"]
+    code, _, err = astuple(motus("add-embodiment", "arm", "--from-dataset", "data", *said))
+    assert code == 0, err
+    assert motus("embodiments", "check", "arm").code == 0
+    text = (folder / "embodiments/arm.yaml").read_text()
+    assert "name: gripper.pos" in text
+    assert "rate: 30.0" in text
+    assert "limits are unknown" in " ".join(text.split())
+    code, _, err = astuple(motus("add-embodiment", "x", "--from-dataset", "data", "--home", "rest"))
+    assert code == 2
+    assert "--home has no meaning for a dataset" in err
+    (meta / "info.json").write_text("{")
+    assert motus("add-embodiment", "y", "--from-dataset", "data").code == 4
+    assert motus("add-embodiment", "z", "--from-dataset", "nowhere").code == 4

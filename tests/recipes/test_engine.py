@@ -1,0 +1,185 @@
+"""Adapters, diverging losses, checkpoints that are kept, trackers, and what a run refuses."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from motus_embodiments import MissingError, UsageError
+from motus_model import SIZES, Motus
+from motus_recipes import load_recipe, train
+from motus_recipes.engine import Engine
+from motus_recipes.lora import add_lora, merge_lora
+from motus_recipes.metrics import FEW, Explosion
+from motus_recipes.mixture import Mixture, Row, Source
+from motus_recipes.schema import EngineSpec, Lora, Optimizer
+from motus_recipes.trainer import DivergedError, Loop, fit, parameter_groups
+
+
+class Loss(NamedTuple):
+    total: Tensor
+
+
+class Line(nn.Module):
+    """Fits y = 3 x; `poison` names a window whose target is not finite."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slope = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: Tensor, y: Tensor) -> Loss:
+        return Loss((self.slope * x - y).square())
+
+
+class LineObjective:
+    def __init__(self, poison: int | None = None) -> None:
+        self.module = Line()
+        self.poison = poison
+        self.calls: list[list[Row]] = []
+
+    def inputs(self, rows: list[Row], *, train: bool) -> tuple[Tensor, Tensor]:
+        self.calls.append(list(rows))
+        x = torch.tensor([row.window / 10 for row in rows])
+        y = torch.tensor([float("nan") if row.window == self.poison else 3.0 for row in rows])
+        return x, y * x
+
+    def times(self, inputs: Any) -> dict[str, tuple[Tensor, Tensor]]:
+        return {}
+
+
+def loop(folder: Path, steps: int = 12, **optimizer: Any) -> Loop:
+    mixture = Mixture((Source("line", 20, 1.0),), 4, 0)
+    settings = Optimizer(**{"learning_rate": 0.1, **optimizer})
+    return Loop(folder, steps, mixture, {"line": [1, 2, 3, 4, 5]}, settings)
+
+
+def engine(**settings: Any) -> Engine:
+    return Engine(EngineSpec(trackers=(), **settings), "cpu")
+
+
+def test_parts_of_a_batch_add_up_to_it(tmp_path: Path):
+    whole = fit(LineObjective(), loop(tmp_path / "whole"), engine())
+    parts = fit(LineObjective(), loop(tmp_path / "parts"), engine(microbatch=1))
+    assert parts.loss == pytest.approx(whole.loss, rel=1e-5)
+    assert whole.loss["loss"] < 0.95 * whole.first_loss["loss"]
+
+
+def test_the_gradient_is_clipped_and_its_norm_told(tmp_path: Path):
+    objective = LineObjective()
+    fit(objective, loop(tmp_path, steps=1, clip=1e-9, weight_decay=0.0), engine())
+    norm = json.loads((tmp_path / "metrics.jsonl").read_text())["gradient_norm"]
+    assert norm > 1e-3
+    # AdamW undoes any scale but that of its epsilon (1e-8), which such a small gradient meets.
+    assert abs(float(objective.module.slope.detach())) < 0.05
+
+
+def test_a_batch_that_does_not_split_is_refused(tmp_path: Path):
+    with pytest.raises(UsageError, match="batch of 4 does not split"):
+        fit(LineObjective(), loop(tmp_path), engine(microbatch=3))
+
+
+def test_a_loss_that_is_no_number_stops_with_its_batch(tmp_path: Path):
+    with pytest.raises(DivergedError, match="at step"):
+        fit(LineObjective(poison=7), loop(tmp_path), engine())
+    saved = json.loads((tmp_path / "bad-batch-0.json").read_text())
+    bad = [row["window"] for row in saved["rows"] if row["loss"] != row["loss"]]
+    assert bad == [7]
+
+
+def test_a_loss_explodes_only_against_its_own_past():
+    explosion = Explosion()
+    assert not any(explosion.seen(1.0 + 0.01 * i) for i in range(FEW))
+    assert not explosion.seen(10.0)
+    assert explosion.seen(1000.0)
+
+
+def test_newest_and_best_checkpoints_are_kept(tmp_path: Path):
+    settings = engine(checkpoint_every=2, keep=2, keep_best=True)
+    # A rate that overshoots: the held-out loss is best somewhere in the middle.
+    result = fit(LineObjective(), loop(tmp_path, learning_rate=1.2, schedule="constant"), settings)
+    names = sorted(folder.name for folder in (tmp_path / "checkpoints").iterdir())
+    assert names == ["best", "step-00000008", "step-00000010"]
+    best = json.loads((tmp_path / "checkpoints/best/state.json").read_text())["best"]
+    assert result.heldout["line"]["loss"] <= best + 1e-6
+
+
+def test_experts_may_have_their_own_rates():
+    module = nn.ModuleDict({"network": nn.ModuleDict({"video": Line(), "action": Line()})})
+    groups = parameter_groups(module, Optimizer(learning_rate=0.1, experts={"video": 0.01}))
+    assert sorted((group["peak"], len(group["params"])) for group in groups) == [
+        (0.01, 1),
+        (0.1, 1),
+    ]
+
+
+def test_merged_adapters_equal_the_network_with_them():
+    torch.manual_seed(0)
+    network = Motus(SIZES["tiny"].network)
+    for part in network.parameters():
+        nn.init.normal_(part, std=0.05)
+    names = set(network.state_dict())
+    lora = Lora(experts=("video", "action"), rank=4, alpha=8)
+    add_lora(network, lora)
+    adapters = [p for name, p in network.named_parameters() if ".lora_" in name]
+    assert adapters
+    assert all(part.requires_grad for part in adapters)
+    assert not network.video.block(0).self_attn.q.base_layer.weight.requires_grad
+    for part in adapters:
+        nn.init.normal_(part, std=0.1)
+    plain = Motus(SIZES["tiny"].network)
+    merged = merge_lora(network.state_dict(), lora)
+    assert set(merged) == names
+    plain.load_state_dict(merged)
+    text = torch.randn(1, 3, 128)
+    video, actions = torch.randn(1, 8, 3, 18, 12), torch.randn(1, 8, 14)
+    time = torch.full((1,), 0.3)
+    state, features = torch.randn(1, 14), torch.randn(1, 5, 128)
+    outs = []
+    for net in (network.eval(), plain.eval()):
+        context = net.prepare(text, features=features, state=state)
+        outs.append(net(context, video, time, actions, time))
+    torch.testing.assert_close(outs[0].video, outs[1].video, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(outs[0].action, outs[1].action, atol=1e-5, rtol=1e-4)
+
+
+def test_an_unknown_engine_key_names_its_neighbour():
+    with pytest.raises(UsageError) as error:
+        load_recipe("full", overrides=["engine.precison=bf16"])
+    assert "precision" in error.value.hint
+
+
+def test_a_tracker_that_is_not_installed_is_named(
+    squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    import accelerate.tracking
+
+    def missing(self: object) -> None:
+        raise ModuleNotFoundError("No module named 'trackio'")
+
+    monkeypatch.setattr(accelerate.tracking.TrackioTracker, "start", missing)
+    recipe = load_recipe("full", overrides=["engine.trackers=[trackio]"])
+    with pytest.raises(MissingError, match="trackio"):
+        train(recipe, run=tmp_path / "run", data={"target": squares})
+
+
+def test_a_run_is_found_from_anything_inside_it(
+    squares: Path, tmp_path: Path, write: Callable[..., Path]
+):
+    run = tmp_path / "run"
+    small = [f"stages.{s}.steps=2" for s in ("codec", "stage1", "stage2", "stage3")]
+    small += [f"stages.{s}.batch=2" for s in ("codec", "stage1", "stage2", "stage3")]
+    recipe = load_recipe("full", overrides=small)
+    train(recipe, run=run, data={"target": squares})
+    again = train(
+        recipe, run=run / "04-stage3/metrics.jsonl", data={"target": squares}, resume=True
+    )
+    assert again.run == run
+    finished = run / "04-stage3/checkpoints/step-00000001"
+    with pytest.raises(UsageError, match="finished"):
+        train(recipe, run=finished, data={"target": squares}, resume=True)
+    with pytest.raises(UsageError, match="is no run"):
+        train(recipe, run=squares, data={"target": squares}, resume=True)

@@ -1,0 +1,116 @@
+"""Whose policy a run exports: its own robot's, or, from latent actions, that of an anchored one."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from motus_adapters import Policy, read_bundle
+from motus_embodiments import DataError, MismatchError, UsageError
+from motus_embodiments.cards import SHIPPED
+from motus_recipes import export, load_recipe, train
+from motus_recipes.library import LIBRARY
+
+FEW = {"steps": 4, "batch": 4}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A working folder with a recipe that ends at stage 2, and a robot of its own."""
+    folder = tmp_path_factory.mktemp("work")
+    recipe = yaml.safe_load((LIBRARY / "full.tiny.yaml").read_text())
+    recipe["stages"] = [stage | FEW for stage in recipe["stages"][:3]]
+    (folder / "latent.yaml").write_text(yaml.safe_dump(recipe | {"name": "latent"}))
+    card = yaml.safe_load((SHIPPED / "pusht.yaml").read_text()) | {"name": "pusher"}
+    (folder / "embodiments").mkdir()
+    (folder / "embodiments" / "pusher.yaml").write_text(yaml.safe_dump(card))
+    return folder
+
+
+@pytest.fixture
+def here(folder: Path, monkeypatch) -> Path:
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def run(here: Path, squares: Path) -> Path:
+    run = here / "runs" / "latent"
+    if not run.exists():
+        torch.set_num_threads(1)
+        train(load_recipe("latent.yaml"), run=run, data={"target": squares})
+    return run
+
+
+@pytest.fixture
+def anchoring(here: Path, write) -> Path:
+    path = here / "anchor"
+    return path if path.exists() else write(path, episodes=6, level=4, card="pusher")
+
+
+def test_latent_actions_alone_are_no_policy(run: Path, tmp_path: Path):
+    with pytest.raises(MismatchError) as error:
+        export(run, "pusher", tmp_path / "policy")
+    assert "latent actions" in str(error.value)
+    assert "--anchoring" in (error.value.hint or "")
+    assert not (tmp_path / "policy").exists()
+
+
+def test_a_decoder_is_fitted_on_anchoring_data_alone(run: Path, anchoring: Path, tmp_path: Path):
+    bundle = tmp_path / "policy"
+    export(run, "pusher", bundle, anchoring=anchoring)
+    policy = Policy.load(bundle)
+    assert policy.card.name == "pusher"
+    decoder = policy.config.decoder
+    assert decoder is not None
+    assert decoder.frames == sum(10 + i for i in range(5))  # the sixth episode is held out
+    assert decoder.fitted_on.startswith("squares")
+    assert decoder.r2 > 0.5  # where the pusher is says most of where it goes
+    assert "No demonstration of this robot was seen" in (bundle / "README.md").read_text()
+    agreed = json.loads((bundle / "contract.json").read_text())
+    assert agreed["decoder"]["fitted_on"] == decoder.fitted_on
+    picture, state = np.zeros((48, 48, 3), np.uint8), np.array([200.0, 300.0])
+    actions = policy.act({"img": picture}, state, "push the block")
+    assert actions.shape == (8, 2)
+    assert (actions >= 0).all()
+    assert (actions <= 512).all()
+    again = tmp_path / "again"
+    export(run, "pusher", again, anchoring=anchoring)
+    assert read_bundle(again).digest == read_bundle(bundle).digest
+    with pytest.raises(UsageError, match="latent actions"):
+        export(run, "pusher", bundle, anchoring=anchoring, formats=["onnx"], force=True)
+
+
+def test_other_data_are_refused(run: Path, anchoring: Path, squares: Path, write, tmp_path: Path):
+    with pytest.raises(MismatchError, match="'pusht', the target is 'pusher'"):
+        export(run, "pusher", tmp_path / "policy", anchoring=squares)
+    demonstrations = write(tmp_path / "level6", episodes=2, card="pusher")
+    with pytest.raises(DataError, match="level 6"):
+        export(run, "pusher", tmp_path / "policy", anchoring=demonstrations)
+    with pytest.raises(DataError):
+        export(run, "pusher", tmp_path / "policy", anchoring=tmp_path / "nowhere")
+    assert not (tmp_path / "policy").exists()
+
+
+def test_an_evaluation_goes_into_the_card_of_its_own_weights(
+    run: Path, anchoring: Path, tmp_path: Path
+):
+    bundle = tmp_path / "policy"
+    export(run, "pusher", bundle, anchoring=anchoring)
+    assert "| success | not measured |" in (bundle / "README.md").read_text()
+    weights = json.loads((bundle / "contract.json").read_text())["files"]["policy.safetensors"]
+    told = {"env": "sim:Task", "rate": 0.5, "low": 0.3, "high": 0.7, "episodes": 20}
+    file = tmp_path / "eval.json"
+    file.write_text(json.dumps(told | {"weights": weights}))
+    export(run, "pusher", bundle, anchoring=anchoring, evaluation=file, force=True)
+    assert "50 % of 20 episodes in sim:Task" in (bundle / "README.md").read_text()
+    Policy.load(bundle)
+    file.write_text(json.dumps(told | {"weights": "0" * 64}))
+    with pytest.raises(MismatchError, match="other weights"):
+        export(run, "pusher", bundle, anchoring=anchoring, evaluation=file, force=True)
+    file.write_text("{}")
+    with pytest.raises(DataError):
+        export(run, "pusher", bundle, anchoring=anchoring, evaluation=file, force=True)

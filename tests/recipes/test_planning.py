@@ -1,0 +1,140 @@
+"""What a plan counts: memory as measured, whole nodes, scripts that run."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from motus_embodiments import UsageError
+from motus_model import SIZES
+from motus_recipes import load_recipe, plan, write_launch_script
+from motus_recipes.launching import LAUNCHERS
+from motus_recipes.planning import FLOAT, Step
+
+MEASURE = """
+import resource, sys, torch
+from motus_model import SIZES, Motus
+from motus_recipes.planning import _forward
+torch.set_num_threads(1)
+model = SIZES["tiny"]
+def step(network, batch):
+    loss, _ = _forward(network, model, batch)
+    loss.backward()
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
+network = Motus(model.network).train()
+network.checkpointing = sys.argv[2] == "checkpointed"
+step(network, 1)
+before = resident()  # importing torch once took more than is left of it
+step(network, int(sys.argv[1]))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before)
+"""
+
+
+@pytest.mark.parametrize("way", ["plain", "checkpointed"])
+def test_activations_are_within_a_tenth_of_measured_memory(way: str):
+    batch = 96
+    # Big blocks go back to the system at once, so that its peak is the peak of what is in use.
+    threshold = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+    out = subprocess.run(
+        [sys.executable, "-c", MEASURE, str(batch), way],
+        env={**os.environ, **threshold, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    step = Step.count(SIZES["tiny"], batch)
+    name = {"plain": "activations", "checkpointed": "activations_checkpointed"}[way]
+    counted = getattr(step, name)
+    assert counted == pytest.approx(int(out.stdout), rel=0.1)
+
+
+def test_sharding_saves_what_it_says():
+    recipe = load_recipe("full", "motus-8b")
+    report = plan(recipe, "64xH100")
+    alike = {stage.name: stage for stage in report.stages}
+    assert list(alike) == ["stage1", "stage2", "stage3"]
+    stage = alike["stage3"]
+    assert stage.trained == 4_999_787_712 + 641_527_822 + 253_493_760
+    assert stage.memory.optimizer == pytest.approx(2 * stage.trained * FLOAT / 64 / 2**30)
+    assert stage.memory.activations_checkpointed < 0.5 * stage.memory.activations
+    assert stage.fits
+    assert alike["stage1"].paper_gpu_hours == 8000
+    assert alike["stage1"].tokens < stage.tokens
+    whole = plan(load_recipe("full", "motus-8b", ["engine.sharding=ddp"]), "64xH100")
+    assert whole.stages[2].peak_gib > stage.peak_gib
+    # Six operations a weight and token are the rule of thumb; attention comes on top.
+    floor = 6 * alike["stage1"].trained * alike["stage1"].tokens / 1e12
+    assert 1 < alike["stage1"].tflops / floor < 2.2
+
+
+@pytest.mark.parametrize(
+    ("devices", "told"),
+    [("H100", "COUNTxKIND"), ("8xH1000", "no device"), ("7xH100", "do not split")],
+)
+def test_devices_that_cannot_be(devices: str, told: str):
+    with pytest.raises(UsageError, match=told):
+        plan(load_recipe("full", "motus-8b"), devices)
+
+
+TRAIN = ["--recipe", "full", "--size", "motus-8b", "--run", "runs/my run"]
+
+
+@pytest.mark.parametrize("launcher", sorted(LAUNCHERS))
+def test_a_script_starts_every_process_with_the_command(launcher: str, tmp_path: Path):
+    """A dry run: the launcher's programs are replaced by ones that print what they are given."""
+    report = write_launch_script(launcher, TRAIN, "16xH100", out=tmp_path / "job")
+    assert report.nodes == 2
+    text = report.script.read_text()
+    if launcher == "skypilot":
+        job = yaml.safe_load(text)
+        assert job["resources"]["accelerators"] == "H100:8"
+        assert job["num_nodes"] == 2
+        text = job["run"]
+    for name in ("torchrun", "accelerate", "srun", "scontrol"):
+        program = tmp_path / name
+        body = "echo node0; echo node1" if name == "scontrol" else 'printf "%s\\n" "$0" "$@"'
+        program.write_text(f"#!/bin/bash\n{body}\n")
+        program.chmod(0o755)
+    known = {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "n", "SKYPILOT_NODE_IPS": "node0\nnode1"}
+    out = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", text],
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin", "HEAD": "node0", "SKYPILOT_NODE_RANK": "1"}
+        | known,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    words = out.stdout.splitlines()
+    assert words[words.index("motus") :] == ["motus", "train", *TRAIN, "--resume"]
+    assert any("node0" in word for word in words)
+
+
+def test_torchrun_understands_its_script(tmp_path: Path):
+    """The real torchrun, with two processes and a program in the place of motus."""
+    report = write_launch_script("torchrun", ["--recipe", "full"], "2xH100", out=tmp_path / "job")
+    program = tmp_path / "motus"
+    program.write_text('#!/bin/bash\necho "rank $RANK of $WORLD_SIZE: $*"\n')
+    program.chmod(0o755)
+    folder = Path(sys.executable).parent
+    out = subprocess.run(
+        ["bash", "-eu", str(report.script)],
+        env={**os.environ, "PATH": f"{tmp_path}:{folder}:/usr/bin:/bin", "HEAD": "localhost"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert sorted(out.stdout.splitlines()) == [
+        f"rank {rank} of 2: train --recipe full --resume" for rank in range(2)
+    ]
+
+
+def test_a_script_is_not_overwritten(tmp_path: Path):
+    write_launch_script("slurm", TRAIN, "8xH100", out=tmp_path / "job")
+    with pytest.raises(UsageError, match="exists"):
+        write_launch_script("slurm", TRAIN, "8xH100", out=tmp_path / "job")
+    with pytest.raises(UsageError, match="don't fill"):
+        write_launch_script("slurm", TRAIN, "12xH100", out=tmp_path / "other")
