@@ -23,13 +23,14 @@ import torch
 
 from motus_adapters import EpisodeData, Header, Layout, Source, write_dataset
 from motus_embodiments import load_card
+from motus_model import shipped_frames
 from motus_recipes import load_recipe
 from motus_recipes.cache import open_cached
 from motus_recipes.checkpoints import read_weights
 from motus_recipes.engine import Engine
 from motus_recipes.mixture import Mixture
 from motus_recipes.mixture import Source as Drawn
-from motus_recipes.objectives import PolicyObjective, shipped_frames
+from motus_recipes.objectives import PolicyObjective
 from motus_recipes.trainer import Loop, fit, parameter_groups
 
 SIDE = 96
@@ -88,7 +89,7 @@ def prepare(data: Path, folder: Path, steps: int, batch: int):
         cached,
         model,
         stage,
-        read_weights(shipped_frames(model)),
+        {k: v.float() for k, v in read_weights(shipped_frames(model.frames)).items()},
         torch.device("cpu"),
         keep=10**9,
     )

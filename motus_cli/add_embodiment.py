@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from typer import Argument, Option, prompt
+from typer import Abort, Argument, Option, prompt
 
 from motus_cli.console import Console, Outcome
 from motus_cli.options import Backend, DryRun, Force, Resume, Seed, Workers
@@ -125,10 +125,8 @@ def add_embodiment(
     source = {"model": model, "dataset": from_dataset}
     own = Path("embodiments") / f"{name}.yaml"
     is_new = (model or from_dataset) and not (resume and own.exists())
-    if is_new and (draft or _can_ask(console)):
-        unknown = _ask(console, name, source, given)
-        if unknown and draft:
-            return _write_draft(name, source, given, force=force, dry_run=dry_run)
+    if is_new and (draft or _can_ask(console)) and _ask(console, name, source, given):
+        return _write_draft(name, source, given, force=force, dry_run=dry_run)
     card, path = _card(name, source, given, resume, force=force, dry_run=dry_run)
     report = {"path": path, "written": not dry_run, "card": card, "anchoring": None}
     if anchor and _can_be_seen(console, card):
@@ -182,7 +180,10 @@ def _ask(
     while asked := [option for option in missing if option not in skipped]:
         option = asked[0]
         told = f"--{option.replace('_', '-')}: {missing[option]}\n(Enter leaves it open)"
-        answer = prompt(told, default="", show_default=False, err=True).strip()
+        try:
+            answer = prompt(told, default="", show_default=False, err=True).strip()
+        except Abort as error:  # Ctrl-C or the end of the input
+            raise KeyboardInterrupt from error
         if not answer:
             skipped.add(option)
             continue

@@ -69,6 +69,8 @@ if TYPE_CHECKING:
     from motus_adapters.sims import Observation as Observation
     from motus_adapters.sims import Simulator as Simulator
     from motus_adapters.sims import open_simulator as open_simulator
+    from motus_adapters.staging import half_written as half_written
+    from motus_adapters.staging import is_half_written as is_half_written
     from motus_adapters.unified import EpisodeData as EpisodeData
     from motus_adapters.unified import EpisodeJob as EpisodeJob
     from motus_adapters.unified import WriteReport as WriteReport
@@ -131,8 +133,10 @@ _HOMES = {
     "draw_health": "health_page",
     "fit_decoder": "latent_decoder",
     "flow_canvas": "flow",
+    "half_written": "staging",
     "inspect_dataset": "inspection",
     "inspect_source": "inspection",
+    "is_half_written": "staging",
     "label_dataset": "relabel",
     "labeler_for": "labels",
     "layout_for": "canvas",
@@ -204,8 +208,10 @@ __all__ = [
     "draw_health",
     "fit_decoder",
     "flow_canvas",
+    "half_written",
     "inspect_dataset",
     "inspect_source",
+    "is_half_written",
     "label_dataset",
     "labeler_for",
     "layout_for",

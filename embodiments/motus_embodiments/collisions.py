@@ -61,7 +61,7 @@ class Collisions:
         for first, second in kinematics.card.collision_ignore:
             one, other = (_geoms_of(self._model, name) for name in (first, second))
             self._kind[np.ix_(one, other)] = self._kind[np.ix_(other, one)] = -1
-        self._held = np.empty(0, int)
+        self._held: ndarray = np.empty(0, int)
         self.table, self.note = self._assumed_table(), ""
         if self.table is not None:
             self.note = (

@@ -37,21 +37,20 @@ def check_pair(
             exchanged, or the actions come too late or too early.
     """
     place = f" in {where}" if where else ""
-    names = [channel.name for channel in card.state_channels]
-    for column, channel in enumerate(card.action_channels):
-        if channel.kind == "gripper":
-            opening = state[:, names.index(channel.name)]
-            _check_gripper(channel.name, action[:, column], opening, place, where)
-    if told is None or not len(state):
-        return
-    if _arms_exchanged(card.action_channels, told, action):
+    if told is not None and len(state) and _arms_exchanged(card.action_channels, told, action):
         raise DataError(
             f"the actions of the left arm follow the right arm's states{place}, and the other "
             "way round",
             hint="the arms are swapped in one of the two; give action_order in the card",
             where=where or None,
         )
-    _check_time(card, told, action, place, where)
+    names = [channel.name for channel in card.state_channels]
+    for column, channel in enumerate(card.action_channels):
+        if channel.kind == "gripper":
+            opening = state[:, names.index(channel.name)]
+            _check_gripper(channel.name, action[:, column], opening, place, where)
+    if told is not None:
+        _check_time(card, told, action, place, where)
 
 
 def lag_of(

@@ -1,11 +1,13 @@
 """A picture of a robot at home: its frames drawn in, and what its cameras see."""
 
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, UInt8
 from numpy import ndarray
 
+from motus_embodiments.cards import write_bytes
 from motus_embodiments.coupling import subtree
 from motus_embodiments.errors import MissingError
 from motus_embodiments.kinematics import Kinematics
@@ -50,10 +52,9 @@ def save_portrait(card: Card, path: Path) -> tuple[str, ...]:
         axes.imshow(view)
         axes.set_title(f"{card.name} {title}" if index == 0 else title, fontsize=9)
         axes.set_axis_off()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    figure.savefig(part, format="png", dpi=120)
-    part.replace(path)
+    picture = BytesIO()
+    figure.savefig(picture, format="png", dpi=120)
+    write_bytes(path, picture.getvalue())
     return tuple(views)
 
 

@@ -3,7 +3,7 @@
 from motus_model.codec import LATENT_WIDTH, CodecConfig, LatentActionCodec, load_codec
 from motus_model.encoders import Encoded
 from motus_model.flow_matching import TimeSampler, draw_normal
-from motus_model.frames import FrameAutoencoder, FrameConfig
+from motus_model.frames import FrameAutoencoder, FrameConfig, shipped_frames
 from motus_model.guidance import Guide, PrefixGuide, prefix_weights
 from motus_model.hub import Frozen
 from motus_model.model import Batch, FlowLoss, MotusModel, Noise
@@ -55,5 +55,6 @@ __all__ = [
     "prefix_weights",
     "read_network",
     "read_sizes",
+    "shipped_frames",
     "vlm_parameters",
 ]

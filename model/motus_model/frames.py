@@ -5,11 +5,14 @@ It stands where Wan's video autoencoder stands at full size, and is trained by o
 """
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+ASSETS = Path(__file__).parent / "assets"
 
 
 @dataclass(frozen=True)
@@ -136,3 +139,8 @@ class FrameAutoencoder(nn.Module):
 
 def _mean(values: Float[Tensor, "b ..."]) -> Float[Tensor, " b"]:
     return values.flatten(1).mean(1)
+
+
+def shipped_frames(config: FrameConfig) -> Path | None:
+    """The weights that the package carries for an autoencoder of this shape, if it has any."""
+    return ASSETS / "frames-tiny.safetensors" if config == FrameConfig() else None

@@ -13,17 +13,19 @@ from motus_model import SIZES, ModelConfig, Motus, Window, vlm_parameters
 from motus_recipes.schema import RecipeSpec
 
 LIBRARY = Path(__file__).parent / "library"
+WHOLE = "full"  # the recipe whose stages can be run alone
 OWN = Path("recipes")  # a user's own recipes win over the shipped ones
 
 
 @dataclass(frozen=True)
 class RecipeInfo:
-    """One line of `motus recipes list`."""
+    """One line of `motus recipes list`; a stage of `full` is a recipe, too, by its own name."""
 
     name: str
     size: str
     title: str
     path: Path
+    stage: str | None = None
 
 
 @dataclass(frozen=True)
@@ -56,11 +58,18 @@ class Recipe:
 
 def list_recipes() -> list[RecipeInfo]:
     """Recipes of ./recipes and of the package, the user's own first."""
-    rows = {}
+    rows: dict[tuple[str, str], RecipeInfo] = {}
     for path in (*sorted(LIBRARY.glob("*.yaml")), *sorted(OWN.glob("*.yaml"))):
         data = _read(path)
-        key = (str(data.get("name")), str(data.get("size")))
-        rows[key] = RecipeInfo(*key, str(data.get("title", "")), path)
+        name, size = str(data.get("name")), str(data.get("size"))
+        if name == WHOLE:
+            for stage in data.get("stages", ()):
+                title = f"{stage['name']} of {WHOLE} alone"
+                rows.setdefault(
+                    (stage["name"], size),
+                    RecipeInfo(stage["name"], size, title, path, stage["name"]),
+                )
+        rows[name, size] = RecipeInfo(name, size, str(data.get("title", "")), path)
     return sorted(rows.values(), key=lambda row: (row.name, row.size))
 
 
@@ -75,21 +84,25 @@ def load_recipe(name: str, size: str = "tiny", overrides: Sequence[str] = ()) ->
     Raises:
         UsageError: For an unknown name, size, key or value.
     """
+    stage = None
     if name.endswith((".yaml", ".yml")):
         path = Path(name)
         if not path.is_file():
             raise UsageError(f"no recipe file '{path}'", where=str(path))
     else:
         rows = list_recipes()
-        sizes = {row.size: row.path for row in rows if row.name == name}
+        sizes = {row.size: row for row in rows if row.name == name}
         if not sizes:
             raise UsageError(
                 f"no recipe named '{name}'", hint=nearest(name, {row.name for row in rows})
             )
         if size not in sizes:
             raise UsageError(f"recipe '{name}' has no size '{size}'", hint=nearest(size, sizes))
-        path = sizes[size]
+        info = sizes[size]
+        path, stage = info.path, info.stage
     data = _read(path)
+    if stage is not None:
+        data = _alone(data, stage)
     for change in overrides:
         _apply(data, change)
     return Recipe(_validate(data, path), path, tuple(overrides))
@@ -142,6 +155,14 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise UsageError(f"recipe {path} is no table of keys and values", where=str(path))
     return data
+
+
+def _alone(data: dict[str, Any], stage: str) -> dict[str, Any]:
+    """A recipe of one stage of another, with the datasets that it names."""
+    stages = [entry for entry in data["stages"] if entry["name"] == stage]
+    named = {source for entry in stages for source in entry["sources"]}
+    datasets = {name: spec for name, spec in data["datasets"].items() if name in named}
+    return {**data, "name": stage, "datasets": datasets, "stages": stages}
 
 
 def _validate(data: dict[str, Any], path: Path) -> RecipeSpec:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -279,13 +278,6 @@ def augment(
     contrast = 1 + 0.1 * draw_normal(sources, 1, 1, 1).to(pictures)
     brightness = 0.05 * draw_normal(sources, 1, 1, 1).to(pictures)
     return (pictures * contrast + brightness).clamp(0, 1)
-
-
-def shipped_frames(model: ModelConfig) -> Path:
-    """Weights of the frame autoencoder that the package carries for a size."""
-    import motus_model
-
-    return Path(motus_model.__file__).parent / "assets" / f"frames-{model.size}.safetensors"
 
 
 def windows_of(data: Mapping[str, Cached]) -> tuple[dict[str, list[int]], dict[str, list[int]]]:

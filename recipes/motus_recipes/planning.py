@@ -286,7 +286,7 @@ class _Allocated(TorchDispatchMode):
     """Bytes of the storages that operations made and nobody has let go of yet."""
 
     def __init__(self, network: nn.Module) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.now = self.highest = 0
         self._known: WeakIdKeyDictionary = WeakIdKeyDictionary()
         for weight in (*network.parameters(), *network.buffers()):

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from motus_adapters import UnifiedDataset
+from motus_adapters import UnifiedDataset, half_written, is_half_written
 from motus_embodiments import DataError, UsageError, nearest
 from motus_recipes.library import Recipe
 from motus_recipes.schema import DatasetSpec
@@ -40,6 +40,7 @@ def find_datasets(
                 )
             paths[name] = path
         elif spec.required:
+            _refuse_half_written()
             raise DataError(
                 f"recipe '{recipe.spec.name}' needs a dataset '{name}' of level {spec.level}, "
                 f"and there is none under ./{DATA}",
@@ -56,6 +57,13 @@ def _by_level(spec: DatasetSpec) -> Path | None:
         if UnifiedDataset(path).meta.level == spec.level:
             return path
     return None
+
+
+def _refuse_half_written() -> None:
+    """Say so where a dataset would be found if it were finished."""
+    for path in sorted(DATA.glob("*")):
+        if is_half_written(path):
+            raise half_written(path)
 
 
 def identity(path: Path) -> dict[str, Any]:

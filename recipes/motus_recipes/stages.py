@@ -12,7 +12,7 @@ from torch import Tensor
 
 from motus_adapters import UnifiedDataset
 from motus_embodiments import DataError, MissingError
-from motus_model import CodecConfig, LatentActionCodec, MotusConfig
+from motus_model import CodecConfig, LatentActionCodec, ModelConfig, MotusConfig, shipped_frames
 from motus_recipes.cache import Cached, open_cached
 from motus_recipes.checkpoints import (
     Transfer,
@@ -31,11 +31,15 @@ from motus_recipes.objectives import (
     CodecObjective,
     FramesObjective,
     PolicyObjective,
-    shipped_frames,
     windows_of,
 )
 from motus_recipes.schema import EncodersSpec, Stage
-from motus_recipes.starting import imported_sizes, imported_weights, pretrained
+from motus_recipes.starting import (
+    imported_sizes,
+    imported_weights,
+    pretrained,
+    stage_weights,
+)
 from motus_recipes.trainer import Fit, Loop, Progress, fit
 
 # Between stages the meaning of the action numbers changes, so their way in and out starts anew
@@ -162,7 +166,7 @@ class StageRunner:
     def _network(self) -> MotusConfig:
         """Sizes of the network, before a stage's actions shape it."""
         usual = self.earlier.network or self.recipe.model.network
-        if self.stage.start is None:
+        if self.stage.start is None or stage_weights(Path(self.stage.start)) is not None:
             return usual
         return imported_sizes(Path(self.stage.start), usual)
 
@@ -191,10 +195,13 @@ class StageRunner:
             keep=int(self.recipe.spec.engine.encoder_cache * 1e9),
         )
         moved = None
-        if self.stage.start is not None:  # `motus import` has begun anew what has to
+        before = self.earlier.policy
+        if self.stage.start is not None:
+            before = stage_weights(Path(self.stage.start))
+        if before is not None:
+            moved = transfer(before, objective.module, FRESH)
+        elif self.stage.start is not None:  # `motus import` has begun anew what has to
             moved = transfer(imported_weights(Path(self.stage.start)), objective.module)
-        elif self.earlier.policy is not None:
-            moved = transfer(self.earlier.policy, objective.module, FRESH)
         if self.stage.lora is not None:
             add_lora(objective.module.network, self.stage.lora)
         return objective, moved
@@ -254,12 +261,11 @@ class _OverWindows(Mixture):
         ]
 
 
-def _shipped_frames(model: Any) -> dict[str, Tensor]:
-    path = shipped_frames(model)
-    if not path.exists():
+def _shipped_frames(model: ModelConfig) -> dict[str, Tensor]:
+    path = shipped_frames(model.frames) if model.frames else None
+    if path is None:
         raise MissingError(
-            f"no frame autoencoder is shipped for size '{model.size}'",
-            hint="train one first: motus train --recipe frames",
-            where=str(path),
+            f"no frame autoencoder is shipped for the shape that size '{model.size}' has",
+            hint="put a stage with objective: frames first",
         )
     return {key: value.float() for key, value in read_weights(path).items()}

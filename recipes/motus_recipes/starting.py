@@ -1,4 +1,4 @@
-"""What a stage begins with from outside the run: an imported network, pretrained encoders."""
+"""What a stage begins with from outside its run: a network, pretrained encoders."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +15,22 @@ from motus_model import (
     read_network,
     read_sizes,
 )
-from motus_recipes.checkpoints import Weights
+from motus_recipes.checkpoints import Weights, read_weights
 from motus_recipes.schema import EncodersSpec
 
 PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16}
+
+
+def stage_weights(folder: Path) -> Weights | None:
+    """Weights that a stage of another run ended with; None when it is no such folder.
+
+    Raises:
+        DataError: When they are damaged.
+    """
+    for place in (folder, folder / "result"):
+        if (place / "state.json").is_file() and (place / "weights.safetensors").is_file():
+            return read_weights(place / "weights.safetensors")
+    return None
 
 
 def imported_sizes(folder: Path, usual: MotusConfig) -> MotusConfig:

@@ -77,6 +77,32 @@ def test_on_a_terminal_it_asks(folder):
     assert "rate: 10.0" in card
 
 
+def test_an_empty_answer_leaves_a_mark(folder):
+    main, side = pty.openpty()
+    process = subprocess.Popen(
+        [MOTUS, *TOY, *SAID, *REST[:2]], stdin=side, stdout=side, stderr=side
+    )
+    os.close(side)
+    told = read_until(main, "leaves it open)")
+    os.write(main, b"\n")
+    told += read_until(main, "fill in what is marked")
+    assert process.wait(60) == 0, told
+    os.close(main)
+    assert "closed: '?'" in (folder / "embodiments/toy.yaml").read_text()
+
+
+def test_interrupted_at_a_question_nothing_is_written(folder):
+    main, side = pty.openpty()
+    process = subprocess.Popen([MOTUS, *TOY], stdin=side, stdout=side, stderr=side)
+    os.close(side)
+    read_until(main, "leaves it open)")
+    os.write(main, b"\x04")
+    told = read_until(main, "interrupted")
+    assert process.wait(60) == 130, told
+    os.close(main)
+    assert not (folder / "embodiments").exists()
+
+
 def read_until(main, text):
     told, deadline = "", time.monotonic() + 90
     while text not in told and time.monotonic() < deadline:

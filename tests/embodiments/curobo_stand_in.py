@@ -168,7 +168,7 @@ class _Curobo:
         def config(robot, scene_model=None, **_):
             return SimpleNamespace(robot=Robot(robot, scene_model))
 
-        def config_of_checker(robot_config, scene_model=None):
+        def check_config(robot_config, scene_model=None):
             return config(robot_config, scene_model)
 
         def state(position, joint_names=None):
@@ -178,7 +178,7 @@ class _Curobo:
             "curobo.types.GoalToolPose.from_poses": lambda pose_dict, **_: pose_dict,
             "curobo.types.JointState.from_position": state,
             "curobo.kinematics.KinematicsCfg.from_data_dict": config,
-            "curobo.collision_checking.RobotCollisionCheckerCfg.load_from_config": config_of_checker,
+            "curobo.collision_checking.RobotCollisionCheckerCfg.load_from_config": check_config,
             "curobo.inverse_kinematics.InverseKinematicsCfg.create": config,
             "curobo.motion_planner.MotionPlannerCfg.create": config,
         }

@@ -183,3 +183,15 @@ def test_a_run_is_found_from_anything_inside_it(
         train(recipe, run=finished, data={"target": squares}, resume=True)
     with pytest.raises(UsageError, match="is no run"):
         train(recipe, run=squares, data={"target": squares}, resume=True)
+
+
+def test_a_stage_starts_from_another_runs_stage(squares: Path, tmp_path: Path):
+    few = ["stages.stage1.steps=2", "stages.stage1.batch=2"]
+    train(load_recipe("stage1", overrides=few), run=tmp_path / "one", data={"target": squares})
+    few = ["stages.stage3.steps=2", "stages.stage3.batch=2"]
+    start = f"stages.stage3.start={tmp_path}/one/01-stage1"
+    recipe = load_recipe("stage3", overrides=[*few, start])
+    report = train(recipe, run=tmp_path / "two", data={"target": squares})
+    moved = report.stages[0].details["transfer"]
+    assert moved["loaded"] > 100
+    assert not any(key.startswith("network.video") for key in moved["fresh"])

@@ -11,7 +11,7 @@ import yaml
 from motus_adapters import Policy, read_bundle
 from motus_embodiments import DataError, MismatchError, UsageError
 from motus_embodiments.cards import SHIPPED
-from motus_recipes import export, load_recipe, train
+from motus_recipes import export, latent_target, load_recipe, train
 from motus_recipes.library import LIBRARY
 
 FEW = {"steps": 4, "batch": 4}
@@ -33,6 +33,7 @@ def folder(tmp_path_factory) -> Path:
 @pytest.fixture
 def here(folder: Path, monkeypatch) -> Path:
     monkeypatch.chdir(folder)
+    monkeypatch.setattr(latent_target, "STEPS", 200)
     return folder
 
 

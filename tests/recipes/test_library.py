@@ -51,3 +51,15 @@ def test_unknown_names():
     assert error.value.hint == "did you mean 'full'?"
     with pytest.raises(UsageError):
         load_recipe("full", size="huge")
+
+
+def test_a_stage_of_full_is_a_recipe_of_its_own():
+    alone, whole = load_recipe("stage2"), load_recipe("full")
+    assert alone.spec.stages == (whole.spec.stages[2],)
+    assert alone.spec.name == "stage2"
+    changed = load_recipe("stage2", overrides=["stages.stage2.steps=3"])
+    assert changed.resolved()["stages.stage2.steps"] == {"value": 3, "origin": "--set"}
+    assert "human" in alone.spec.datasets
+    assert set(load_recipe("stage3").spec.datasets) == {"target"}
+    # A recipe with a file of its own goes before the stage of that name.
+    assert load_recipe("codec").spec.stages[0].steps == 1500

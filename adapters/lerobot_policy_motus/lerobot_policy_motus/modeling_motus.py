@@ -239,7 +239,7 @@ def _rest(space: ActionSpace) -> tuple[np.ndarray, np.ndarray]:
 
 def _load_frames(model: MotusModel) -> None:
     """The frame autoencoder that the package carries, where it has one for this size."""
-    file = Path(motus_model.__file__).parent / "assets" / f"frames-{model.config.size}.safetensors"
-    if file.is_file():
+    file = motus_model.shipped_frames(model.config.frames) if model.config.frames else None
+    if file is not None:
         weights = {key: value.float() for key, value in load_file(file).items()}
         model.frames.load_state_dict(weights)

@@ -180,6 +180,12 @@ def dataset_of(h5: h5py.Group, name: str) -> h5py.Dataset:
     value = h5[name]
     if not isinstance(value, h5py.Dataset):
         raise KeyError(f"{name} is no dataset")
+    if value.external or value.file.filename != h5.file.filename:
+        raise DataError(
+            f"{h5.file.filename}: '{name}' lies outside the file",
+            hint="copy what it points at into the file, or leave it out with --skip-bad",
+            where=str(h5.file.filename),
+        )
     return value
 
 
@@ -284,6 +290,8 @@ def decode(content: bytes | np.ndarray, enough: tuple[int, int] | None = None) -
     if not stored or (stored.startswith(_JPEG_START) and _JPEG_END not in stored):
         return None  # of a JPEG cut short OpenCV makes up the rest
     flag = read_flag(stored, enough)
+    if flag is None:
+        return None
     image: np.ndarray | None = cv2.imdecode(np.frombuffer(stored, np.uint8), flag)
     return image
 

@@ -7,6 +7,7 @@ differs from one that is decoded whole and then averaged by half a grey level.
 import cv2
 
 _START = b"\xff\xd8"
+_LARGEST = 2**26  # pixels; no camera has more, but a few damaged bytes may say so
 _HEAD = 4096  # bytes; a size further in is not looked for
 _NO_FRAME = (0xC4, 0xC8, 0xCC)  # markers among those of frames that are none
 _REDUCED = {
@@ -16,9 +17,14 @@ _REDUCED = {
 }
 
 
-def read_flag(content: bytes, enough: tuple[int, int] | None) -> int:
-    """The flag of `cv2.imdecode` for a picture of which (height, width) is enough."""
-    size = jpeg_size(content) if enough is not None else None
+def read_flag(content: bytes, enough: tuple[int, int] | None) -> int | None:
+    """The flag of `cv2.imdecode` for a picture of which (height, width) is enough.
+
+    None for a JPEG that says it is larger than any picture: libjpeg would make up what it lacks.
+    """
+    size = jpeg_size(content)
+    if size is not None and size[0] * size[1] > _LARGEST:
+        return None
     if enough is None or size is None:
         return cv2.IMREAD_COLOR
     spare = min(size[0] / enough[0], size[1] / enough[1])

@@ -69,9 +69,27 @@ def frames_of(path: Path, num_frames: int) -> Iterator[np.ndarray]:
 
 
 def _packets(path: Path) -> int:
+    """Frames, counted without decoding.
+
+    Raises:
+        DataError: The file is damaged, or ends before the time that its header tells.
+    """
+    count, end = 0, 0.0
     try:
         with av.open(str(path), metadata_errors="replace") as container:
-            return sum(1 for packet in container.demux(video=0) if packet.size)
+            for packet in container.demux(video=0):
+                if packet.size:
+                    count += 1
+                    length = packet.duration or 0
+                    end = max(end, float(((packet.pts or 0) + length) * packet.time_base))
+            told = (container.duration or 0) / av.time_base
+        if count and end < told - 1.5 * told / (count + 1):
+            raise DataError(
+                f"{path} ends after {end:.2f} s; its header tells of {told:.2f} s",
+                hint="the recording is cut short; leave it out with --skip-bad",
+                where=str(path),
+            )
+        return count
     except (av.FFmpegError, OSError) as error:
         raise DataError(
             f"cannot read {path} as a video: {error}",

@@ -159,11 +159,13 @@ def _check_blosc(path: Path, name: str, array: zarr.Array, start: int, stop: int
 
 @lru_cache(maxsize=64)
 def _check_members(path: Path, _changed: int) -> None:
-    """Refuse a zip bomb before anything is unpacked."""
+    """Refuse a zip bomb, and names that climb out of it, before anything is unpacked."""
     with zipfile.ZipFile(path) as file:
-        large = next((info for info in file.infolist() if info.file_size > LARGEST), None)
-    if large is not None:
-        raise _damaged(path, f"unpacks '{large.filename}' to {large.file_size} bytes")
+        for info in file.infolist():
+            if info.file_size > LARGEST:
+                raise _damaged(path, f"unpacks '{info.filename}' to {info.file_size} bytes")
+            if info.filename.startswith("/") or ".." in info.filename.split("/"):
+                raise _damaged(path, f"holds '{info.filename}', which climbs out of it")
 
 
 def _damaged(path: Path, what: str) -> DataError:

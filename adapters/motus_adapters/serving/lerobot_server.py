@@ -34,7 +34,6 @@ from motus_embodiments import DataError, MotusError, UsageError
 
 log = logging.getLogger(__name__)
 HOST = "127.0.0.1"
-
 PATIENCE = 2.0  # s that a client waits for actions before it is told that there are none
 STATE = "observation.state"
 # By the code of an error. Not UNAVAILABLE or DEADLINE_EXCEEDED: those LeRobot's client sends again.
@@ -83,7 +82,7 @@ class Robot:
     order: list[str] | None = None
     back: list[int] = field(default_factory=list)
     rows: int = 0
-    newest: "Seen | None" = None
+    newest: Seen | None = None
     arrived: threading.Event = field(default_factory=threading.Event)
     answered: int = -1
 
