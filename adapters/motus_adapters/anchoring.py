@@ -204,7 +204,7 @@ class AnchorJob:
 
     def load(self) -> EpisodeData:
         """The episode; its frames are drawn as they are asked for."""
-        studio, count = _studio(self.scene), self.scene.frames
+        studio, card, count = _studio(self.scene), self.scene.card, self.scene.frames
         # One state more than frames: the last frame has an action, too.
         plan = studio.sampler.plan(self.index, count + 1, self.scene.rate)
         states = plan.states
@@ -212,7 +212,7 @@ class AnchorJob:
             frames=(studio.views(state) for state in states[:-1]),
             num_frames=count,
             state=states[:-1],
-            action=studio.adapter.command(states[1:]),
+            action=studio.adapter.command(states[1:]) if card.action_channels else None,
             motion=studio.adapter.kinematics.motion(states)[0][:-1],
             task=TASK,
             source_name=self.key,

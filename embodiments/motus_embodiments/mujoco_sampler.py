@@ -25,6 +25,7 @@ SPEEDS = (0.3, 0.9)  # share of the velocity limits at the fastest moment of a m
 _TRIES = 3  # draws within a cell before another one is taken
 _DEALS = 40  # hands of targets dealt before a trajectory is given up
 _HAND = (2, 24)  # fewest and most targets dealt at once
+_SURVEY, _GOALS, _PLANS = 1, 2, 3  # streams of random numbers of one seed
 _SLOW = {"rad": 1.0, "m": 0.25}  # 1/s, where a card states no velocity limit
 
 State = Float[ndarray, " n"]
@@ -56,7 +57,7 @@ class MujocoPoseSampler:
         with_margin(self.kinematics)
         self.speed = _speed_limits(card)
         self._view = HeadView(self.kinematics)
-        rng = np.random.default_rng(np.random.SeedSequence([seed]))
+        rng = np.random.default_rng([seed, _SURVEY])
         self.survey = self._explore(surveyed, rng)
         self.collisions = Collisions(self.kinematics, np.empty((0, 0)), self.survey.always)
         self.note = self.collisions.note
@@ -76,7 +77,7 @@ class MujocoPoseSampler:
             DataError: Too few were found; the message says why targets failed.
         """
         found: list[State] = []
-        rng, counts = np.random.default_rng([self.seed, 1]), Counter[str]()
+        rng, counts = np.random.default_rng([self.seed, _GOALS]), Counter[str]()
         for deal in range(_DEALS):
             found += self._hand(0, deal, count - len(found), rng, counts)
             if len(found) == count:
@@ -89,7 +90,7 @@ class MujocoPoseSampler:
         Raises:
             DataError: No collision-free motion was found; the message says why targets failed.
         """
-        rng = np.random.default_rng(np.random.SeedSequence([self.seed, 0, index]))
+        rng = np.random.default_rng([self.seed, _PLANS, index])
         counts: Counter[str] = Counter(dict.fromkeys(COUNTS, 0))
         before = self.collisions.checked
         path: list[Float[ndarray, "f n"]] = []

@@ -258,6 +258,23 @@ def test_a_recorder_that_was_killed(tmp_path):
     assert "mcap recover" in caught.value.hint
 
 
+@pytest.mark.parametrize("change", [b"\0" * 8, b"\xff" * 8])
+def test_a_damaged_index_is_noticed(tmp_path, change):
+    """It has no checksum of its own: count and times are held against the messages."""
+    from mcap.reader import make_reader
+
+    _, path = recorded(tmp_path)
+    with open(path, "rb") as file:
+        chunk = make_reader(file).get_summary().chunk_indexes[0]
+    content = bytearray(path.read_bytes())
+    for place in chunk.message_index_offsets.values():
+        first = place + 9 + 2 + 4  # opcode and length; channel; bytes of the list
+        content[first : first + 8] = change
+    path.write_bytes(bytes(content))
+    with pytest.raises(DataError, match="index"):
+        read_everything(path)
+
+
 def test_without_mcap_the_extra_is_named(tmp_path):
     _, path = recorded(tmp_path)
     code = (

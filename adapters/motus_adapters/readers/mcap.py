@@ -116,7 +116,7 @@ class McapEpisode:
             needed = set(wanted.tolist())
             messages = (
                 (index, encoded.decoded())
-                for index, encoded in enumerate(bag.messages(topic))
+                for index, encoded in enumerate(bag.messages(found))
                 if kind == "video" or index in needed  # a video's frames hang together
             )
             row = 0
@@ -141,9 +141,9 @@ class McapEpisode:
 
     def _nearest(self, bag: Bag, topic: str) -> Iterator[tuple[int, Encoded]]:
         """(rows it is for, message) of every message that a row takes."""
-        times = next(t.times for t in bag.topics() if t.name == topic)
-        counts = np.bincount(_nearest(times, self._grid()), minlength=len(times))
-        for index, encoded in enumerate(bag.messages(topic)):
+        found = next(t for t in bag.topics() if t.name == topic)
+        counts = np.bincount(_nearest(found.times, self._grid()), minlength=len(found.times))
+        for index, encoded in enumerate(bag.messages(found)):
             if counts[index]:
                 yield int(counts[index]), encoded
 
@@ -226,7 +226,7 @@ def _first_messages(bag: Bag, topics: list[Topic]) -> tuple[dict[str, tuple[int,
         if topic.encoding not in ("cdr", "protobuf"):
             strange.append(f"{topic.name} ({topic.encoding})")
             continue
-        encoded = next(bag.messages(topic.name))
+        encoded = next(bag.messages(topic))
         firsts[topic.name] = (encoded.log_time, encoded.decoded())
     return firsts, [f"left out: topics {', '.join(strange)}"] if strange else []
 

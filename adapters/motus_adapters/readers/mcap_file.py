@@ -65,10 +65,20 @@ class Bag:
                 )
         return [found[name] for name in sorted(found)]
 
-    def messages(self, topic: str) -> Iterator["Encoded"]:
-        """The messages of a topic in the order of their log times."""
-        for schema, channel, message in self.reader.iter_messages([topic]):
+    def messages(self, topic: Topic) -> Iterator["Encoded"]:
+        """The messages of a topic in the order of their log times.
+
+        Raises:
+            DataError: They are not those of the index, which bears no checksum of its own.
+        """
+        count = 0
+        for schema, channel, message in self.reader.iter_messages([topic.name]):
+            if count == len(topic.times) or message.log_time != topic.times[count]:
+                raise _damaged(self.path, f"has a damaged index of '{topic.name}'")
+            count += 1
             yield Encoded(self.decoders, schema, channel, message)
+        if count != len(topic.times):
+            raise _damaged(self.path, f"has a damaged index of '{topic.name}'")
 
     def metadata(self) -> dict[str, str]:
         """All metadata records in one table."""
@@ -91,6 +101,10 @@ class Bag:
         if not self.summary.chunk_indexes:
             for _, channel, message in self.reader.iter_messages():
                 times.setdefault(channel.id, []).append(message.log_time)
+        stated = self.summary.statistics
+        counts = stated.channel_message_counts if stated is not None else {}
+        if any(len(times.get(channel, ())) != count for channel, count in counts.items()):
+            raise _damaged(self.path, "has an index of other messages than its statistics")
         return times
 
 

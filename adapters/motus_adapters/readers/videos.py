@@ -74,18 +74,18 @@ def _packets(path: Path) -> int:
     Raises:
         DataError: The file is damaged, or ends before the time that its header tells.
     """
-    count, end = 0, 0.0
+    count, shown = 0, 0.0
     try:
         with av.open(str(path), metadata_errors="replace") as container:
             for packet in container.demux(video=0):
                 if packet.size:
                     count += 1
-                    length = packet.duration or 0
-                    end = max(end, float(((packet.pts or 0) + length) * packet.time_base))
+                    shown += float((packet.duration or 0) * packet.time_base)
             told = (container.duration or 0) / av.time_base
-        if count and end < told - 1.5 * told / (count + 1):
+        # Half a frame for the rounding of time stamps, one for a last frame of unknown length.
+        if shown and shown < told - 1.5 * shown / count:
             raise DataError(
-                f"{path} ends after {end:.2f} s; its header tells of {told:.2f} s",
+                f"{path} has frames for {shown:.2f} s; its header tells of {told:.2f} s",
                 hint="the recording is cut short; leave it out with --skip-bad",
                 where=str(path),
             )
