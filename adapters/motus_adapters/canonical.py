@@ -1,8 +1,8 @@
 """From a recording's native numbers to the card's: state, action and motion."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
@@ -29,10 +29,15 @@ ALLOWANCES = {
 
 @dataclass(frozen=True)
 class Numbers:
-    """Canonical numbers of one recording, each float64 [T, n] or None."""
+    """Canonical numbers of one recording, each float64 [T, n] or None.
+
+    Attributes:
+        let_through: Allowance -> what would have been refused without it.
+    """
 
     state: np.ndarray | None
     action: np.ndarray | None
+    let_through: Mapping[str, str] = field(default_factory=dict)
 
 
 def check_allow(allow: frozenset[str]) -> None:
@@ -57,26 +62,26 @@ def numbers_of(recording: Recording, card: Card, allow: frozenset[str] = frozens
             actions of a kind that cannot be converted.
     """
     adapter = _tools(card.model_dump_json()).adapter
-    state = None
-    with _placed(recording.name, "limits"):
+    state, passed = None, dict[str, str]()
+    with _placed(recording.name):
         if (recorded := recording.numbers("state")) is not None:
             state = adapter.encode_state(adapter.as_recorded("state", *recorded))
-            if "limits" not in allow:
+            with _allowing("limits", allow, passed):
                 adapter.check(state, "state", recording.name)
         told = None if card.action.representation == "none" else recording.numbers("action")
         if told is not None:
             action = _action(recording, card, adapter, told, state)
-            if "limits" not in allow:
+            with _allowing("limits", allow, passed):
                 adapter.check(action, "action", recording.name)
         elif state is not None and card.action.representation != "none":
             action = _following(adapter, state)
         else:
             action = None
-    if state is not None and told is not None and "pairs" not in allow:
-        assert action is not None
-        with _placed(recording.name, "pairs"):
-            adapter.check_pair(state, action, recording.name)
-    return Numbers(state, action)
+        if state is not None and told is not None:
+            assert action is not None
+            with _allowing("pairs", allow, passed):
+                adapter.check_pair(state, action, recording.name)
+    return Numbers(state, action, passed)
 
 
 def motion_of(
@@ -169,13 +174,23 @@ def _following(adapter: ActionAdapter, state: np.ndarray) -> np.ndarray:
 
 
 @contextmanager
-def _placed(where: str, allowance: str) -> Iterator[None]:
-    """Say which recording an error is about, and how to let it through if that can be."""
+def _allowing(name: str, allow: frozenset[str], passed: dict[str, str]) -> Iterator[None]:
+    """Let through what is allowed and note the first of it; say of the rest how it could be."""
     try:
         yield
     except DataError as error:
-        hint = error.hint or ""
-        if error.where is not None:
-            hint = f"{hint}; --allow {allowance} lets it through"
+        if name in allow:
+            passed.setdefault(name, error.message)
+            return
+        hint = f"{error.hint or ''}; --allow {name} lets it through".removeprefix("; ")
+        raise DataError(error.message, hint=hint, where=error.where) from error
+
+
+@contextmanager
+def _placed(where: str) -> Iterator[None]:
+    """Say which recording an error is about."""
+    try:
+        yield
+    except DataError as error:
         message = error.message if where in error.message else f"{where}: {error.message}"
-        raise DataError(message, hint=hint or None, where=where) from error
+        raise DataError(message, hint=error.hint, where=where) from error

@@ -1,5 +1,6 @@
 """`motus convert`: recordings of any known format to a unified dataset."""
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -220,6 +221,7 @@ class _Plan:
     has_state: bool
     has_action: bool
     warnings: tuple[str, ...]
+    let_through: Mapping[str, int]  # allowance -> recordings
 
 
 def _header(
@@ -243,6 +245,7 @@ def _header(
             "mapping": stated.to_dict(),
             "cameras": dict(plan.cameras),
             "allow": sorted(allow),
+            "let_through": dict(plan.let_through),
         },
     )
 
@@ -260,6 +263,7 @@ def _plan(
     cameras, notes = match_cameras(recordings[0], card)
     jobs: list[ConvertJob] = []
     layout, first = None, None
+    let_through, examples = Counter[str](), dict[str, str]()
     lowest: list[np.ndarray] = []
     highest: list[np.ndarray] = []
     for recording in recordings:
@@ -274,6 +278,8 @@ def _plan(
                 raise
             skipped.append((recording.name, error.message))
             continue
+        let_through.update(numbers.let_through.keys())
+        examples = {**numbers.let_through, **examples}
         shown = {name: layout.boxes[role] for role, name in cameras.items()}
         enough = {name: (height, width) for name, (_, _, width, height) in shown.items()}
         jobs.append(ConvertJob(recording.at_least(enough), card, cameras, allow))
@@ -296,6 +302,8 @@ def _plan(
         warnings.append("no task is stored; it stays empty (--task TEXT)")
     if lowest:
         warnings += ActionAdapter(card).remarks(np.min(lowest, axis=0), np.max(highest, axis=0))
+    for name, told in examples.items():
+        warnings.append(f"let through in {let_through[name]} recordings (--allow {name}): {told}")
     plan = _Plan(
         rate=card.rate if rate is None else rate,
         layout=layout,
@@ -303,6 +311,7 @@ def _plan(
         has_state=first.state is not None,
         has_action=first.action is not None,
         warnings=(*warnings, *notes),
+        let_through=dict(let_through),
     )
     return jobs, plan
 

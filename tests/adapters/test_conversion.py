@@ -53,6 +53,72 @@ def test_limits_name_joint_frame_and_recording(layouts, tmp_path):
     assert inspect_dataset(tmp_path / "set").allowed == ("limits",)
 
 
+def _degrees(truth):
+    truth.state[:] = np.degrees(truth.state)
+
+
+def _beyond(truth):
+    truth.state[6, 9] = 4.0
+
+
+def _gripper_in_millimetres(truth):
+    truth.state[:, 13] = np.linspace(0, 90, len(truth.state))
+
+
+def _gripper_turned(truth):
+    truth.action[:, 6] = 1 - truth.state[:, 6]
+
+
+def _arms_exchanged(truth):
+    truth.action[:] = np.concatenate([truth.state[:, 7:], truth.state[:, :7]], axis=1)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "allowance", "message", "hint"),
+    [
+        (_degrees, "limits", r"state 'vx300s_\w+/\w+' is .* at frame \d+ of episode_1", "degrees"),
+        (_beyond, "limits", "'vx300s_right/forearm_roll'? is 4 rad at frame 6 of episode_1", ""),
+        (_gripper_in_millimetres, "limits", "'right_gripper' is 90 at frame", "0..100"),
+        (_gripper_turned, "pairs", r"left_gripper.*episode_1|episode_1.*left_gripper", ""),
+        (_arms_exchanged, "pairs", "episode_1", "order"),
+    ],
+)
+def test_contradictions(layouts, tmp_path, spoil, allowance, message, hint):
+    """Units, limits, gripper and order: refused by name, or let through and noted."""
+    truths = [layouts.truth(i + 20, ("top",), (14, 14)) for i in range(3)]
+    for truth in truths:
+        t = np.linspace(0, 3, len(truth.state))[:, None]
+        truth.state[:] = 0.4 * np.sin(2 * t + np.arange(14)) + 0.3 * (np.arange(14) > 6)
+        truth.state[:, 6::7] = 0.5 + 0.4 * np.sin(3 * t)
+        truth.action[:-1], truth.action[-1] = truth.state[1:], truth.state[-1]
+    spoil(truths[1])
+    source, out = layouts.act(tmp_path / "act", truths), tmp_path / "set"
+    options = {"card": "aloha", "codec": None}
+    with pytest.raises(DataError, match=message) as caught:
+        convert(source, out, **options, allow={"motion"})
+    assert hint in caught.value.hint
+    assert f"--allow {allowance} lets it through" in caught.value.hint
+    assert not out.exists()
+    report = convert(source, out, **options, allow={"motion", "limits", "pairs"})
+    assert any(f"let through in 1 recordings (--allow {allowance})" in w for w in report.warnings)
+    noted = json.loads((out / "meta/motus.json").read_text())["options"]
+    assert noted["allow"] == ["limits", "motion", "pairs"]
+    assert noted["let_through"][allowance] == 1
+
+
+def test_unknown_limits_are_plain_json(layouts, tmp_path):
+    """A card without limits: null in the manifest, infinite when it is read back."""
+    joints = [{"name": n, "unit": "rad"} for n in ("a", "b")]
+    card = _mobile_card(arms=[{"side": "left", "joints": joints}])
+    source = layouts.zarr(tmp_path / "r.zarr", [layouts.truth(0, ("img",), (2, 2))])
+    convert(source, tmp_path / "set", card=card, codec=None, allow={"motion"})
+    text = (tmp_path / "set/meta/motus.json").read_text()
+    manifest = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert (manifest["state"][0]["low"], manifest["state"][0]["high"]) == (None, None)
+    assert UnifiedDataset(tmp_path / "set").meta.card == card
+    assert UnifiedDataset(tmp_path / "set").meta.card.state_channels[0].low == -np.inf
+
+
 def test_dry_run_writes_nothing(pusht_source, tmp_path):
     report = convert(pusht_source, tmp_path / "set", card="pusht", codec=None, dry_run=True)
     assert (report.episodes, report.dry_run) == (5, True)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -225,6 +226,65 @@ def test_lerobots_asynchronous_server(pusht: Path):
     found = np.stack([step.action.numpy() for step in server._predict_action_chunk(timed)])
     own = Policy.load(pusht).act({"img": PICTURE}, np.array([200.0, 300.0]), "push the block")
     np.testing.assert_allclose(found, own, atol=1e-6 * 512)
+
+
+@pytest.fixture(scope="module")
+def foreign(tmp_path_factory) -> Path:
+    """A LeRobot dataset that motus did not write: pixels, and LeRobot's own camera key."""
+    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
+    root = tmp_path_factory.mktemp("d") / "foreign"
+    numbers = {"dtype": "float32", "shape": (2,), "names": ["x", "y"]}
+    features = {
+        "observation.image": {
+            "dtype": "image",
+            "shape": (96, 96, 3),
+            "names": ["height", "width", "channels"],
+        },
+        "observation.state": numbers,
+        "action": numbers,
+    }
+    dataset = LeRobotDataset.create(
+        "local/foreign", fps=10, features=features, root=root, use_videos=False
+    )
+    for episode in range(2):
+        for step in range(12):
+            at = np.array([100.0 + 10 * step, 200.0 + 50 * episode], np.float32)
+            frame = {"observation.image": PICTURE, "observation.state": at, "action": at + 10}
+            dataset.add_frame(frame | {"task": "push the block"})
+        dataset.save_episode()
+    dataset.finalize()
+    return root
+
+
+def test_any_lerobot_dataset_serves_with_a_card(foreign: Path):
+    from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
+    from lerobot_policy_motus.dataset import card_and_layout, fit_space
+
+    meta = LeRobotDatasetMetadata("local/foreign", root=foreign)
+    with pytest.raises(UsageError, match="which robot"):
+        card_and_layout(meta, None)
+    with pytest.raises(UsageError, match="none of the cameras"):
+        card_and_layout(
+            SimpleNamespace(root=foreign, camera_keys=["observation.images.x"]), "pusht"
+        )
+    card, layout = card_and_layout(meta, "pusht")
+    assert layout.boxes == {"head": (0, 0, 96, 96)}
+    space = fit_space(meta, card, [0, 1, 2])
+    told = np.array([100 + 10 * np.arange(12).mean(), 225]) / 1000  # px to m
+    np.testing.assert_allclose(space.state.mean, told, atol=1e-6)
+    assert space.action.mean[0] > space.state.mean[0]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_lerobot_trains_on_any_dataset(foreign: Path, tmp_path: Path):
+    options = ("--policy.type=motus", "--policy.embodiment=pusht", "--policy.chunk_size=4")
+    made = train(tmp_path / "run", foreign, *options, "--steps=3")
+    policy = Policy.load(made)
+    assert policy.config.window.action_steps == 4
+    state = np.array([150.0, 220.0])
+    assert policy.act({"img": PICTURE}, state, "push the block").shape == (4, 2)
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from motus_model import MODES, SIZES
 
 @PreTrainedConfig.register_subclass(POLICY_TYPE)
 @dataclass
-class MotusConfig(PreTrainedConfig):
+class MotusConfig(PreTrainedConfig):  # type: ignore[misc]
     """Attributes up to `decoder` are those of a bundle's `config.json`.
 
     Attributes:

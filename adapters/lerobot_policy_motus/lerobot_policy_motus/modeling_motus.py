@@ -27,7 +27,7 @@ from motus_model import Batch, MotusModel, Noise, TimeSampler, Window
 STATE, ACTION = "observation.state", "action"
 
 
-class MotusPolicy(PreTrainedPolicy):
+class MotusPolicy(PreTrainedPolicy):  # type: ignore[misc]
     """Trains, acts and saves; takes what `ObservationStep` gives, gives native actions."""
 
     config_class = MotusConfig
@@ -65,7 +65,7 @@ class MotusPolicy(PreTrainedPolicy):
             )
         _check_width(config, space)
         _declare(config, space)
-        config.space = space  # type: ignore[attr-defined]  # the processors take it from there
+        config.space = space  # the processors take it from there
         bundle = config.bundle()
         model = MotusModel(model_config(bundle, space))
         _load_frames(model)

@@ -40,7 +40,7 @@ Pipelines = tuple[
 
 @ProcessorStepRegistry.register(OBSERVATION_STEP)
 @dataclass
-class ObservationStep(ProcessorStep):
+class ObservationStep(ProcessorStep):  # type: ignore[misc]
     """Native pictures, states and actions to canvas and canonical numbers, held to the contract.
 
     A batch with a ready canvas comes from a unified dataset: its numbers are canonical already.
