@@ -37,19 +37,21 @@ format: $(STAMP) ## Format the code and apply the safe fixes
 	@$(BIN)/ruff check --fix .
 
 lock: $(STAMP) ## Pin all dependencies again, with hashes and without addresses
-	@$(BIN)/uv pip compile pyproject.toml --extra sim --extra dev --universal --generate-hashes \
+	@$(BIN)/uv pip compile pyproject.toml --universal --generate-hashes \
+	  --extra sim --extra robots --extra formats --extra serve --extra onnx --extra metrics --extra dev \
 	  --no-annotate --no-emit-index-url --python-version 3.12 --quiet \
 	  --custom-compile-command "make lock" -o requirements/lock.txt
 
 clean: ## Remove the virtual environment and what tools leave behind
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
-$(STAMP): requirements/lock.txt pyproject.toml
+$(STAMP): requirements/lock.txt pyproject.toml adapters/lerobot_policy_motus/pyproject.toml
 	@python=$$(bash requirements/find_python.sh) && \
 	echo "setting up .venv with $$python (some minutes the first time)" >&2 && \
 	{ [ -x $(BIN)/python ] || "$$python" -m venv .venv; } && \
 	{ [ -x $(BIN)/uv ] || $(BIN)/python -m pip install --quiet uv==$(UV_VERSION); } && \
 	export UV_COMPILE_BYTECODE=1 && \
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/lock.txt && \
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e . && \
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e . \
+	  -e adapters/lerobot_policy_motus && \
 	touch $@

@@ -29,7 +29,8 @@ import torch
 
 from motus_adapters import Observation, Overlap, Policy, Simulator, open_simulator
 from motus_recipes import wilson
-from motus_recipes.evaluation import FIRST_SEED, run_episode
+from motus_recipes.driving import run_episode
+from motus_recipes.evaluation import FIRST_SEED
 
 METHODS = ("wait", "switch", "blend", "guide")
 

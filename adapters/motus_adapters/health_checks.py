@@ -230,17 +230,21 @@ def _lag(findings: Findings) -> Check:
     odd = [(n, lag) for n, lag in told if abs(lag.frames - middle) > apart and "gripper" not in n]
     if early:
         name, lag = min(early, key=lambda item: item[1].frames)
-        found = f"action '{name}' comes {-lag.frames} frames after the state it should bring about"
+        late = _frames(-lag.frames)
+        found = f"action '{name}' comes {late} after the state it should bring about"
         return Check("lag", "fail", f"{found} (r {lag.correlation:.2f}): shift the actions back")
     if middle > _LATE * rate:
-        found = f"states follow actions by {middle} frames, {middle / rate:.2g} s: a wrong shift"
+        found = f"states follow actions by {_frames(middle)}, {middle / rate:.2g} s: a wrong shift"
+        return Check("lag", "fail", found)
+    wanted = findings.dataset.meta.card.action.lag
+    if wanted is not None and abs(middle - wanted) > 1:
+        found = f"states follow actions by {_frames(middle)}, the card says {wanted}: a wrong shift"
         return Check("lag", "fail", found)
     if odd:
         name, lag = max(odd, key=lambda item: abs(item[1].frames - middle))
         found = f"state follows action '{name}' by {lag.frames} frames, the others by {middle}"
         return Check("lag", "fail", f"{found}: a wrong shift of this channel")
-    frames = f"{middle} frame{'' if middle == 1 else 's'}"
-    found = f"states follow actions by {frames} ({len(told)} of {len(names)} channels)"
+    found = f"states follow actions by {_frames(middle)} ({len(told)} of {len(names)} channels)"
     return Check("lag", "pass", found)
 
 
@@ -307,6 +311,10 @@ def _language(findings: Findings) -> Check:
         return Check("language", "warn", "no episode has an instruction")
     found = f"{len(missing)} of {len(tasks)} episodes have no instruction, first {missing[0]}"
     return Check("language", "fail", found)
+
+
+def _frames(count: int) -> str:
+    return f"{count} frame{'' if count == 1 else 's'}"
 
 
 def _episodes(episodes: Sequence[EpisodeHealth]) -> str:

@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +14,7 @@ from motus_adapters import (
     EpisodeData,
     Header,
     Source,
+    UnifiedDataset,
     VideoWriter,
     check_health,
     convert,
@@ -290,6 +291,22 @@ def test_what_was_allowed_is_a_warning(tmp_path):
     report = check_health(out)
     assert (report.failed, verdicts(report)["limits"]) == ((), "warn")
     assert "--allow limits" in found(report, "limits")
+
+
+def test_the_card_knows_the_lag(sound, tmp_path, monkeypatch):
+    knowing = card().model_copy(update={"action": card().action.model_copy(update={"lag": 5})})
+    monkeypatch.setattr(UnifiedDataset, "__init__", _with_card(knowing))
+    assert "by 2 frames, the card says 5" in found(check_health(sound), "lag")
+
+
+def _with_card(changed):
+    opened = UnifiedDataset.__init__
+
+    def open_changed(self, path):
+        opened(self, path)
+        self.meta = replace(self.meta, card=changed)
+
+    return open_changed
 
 
 def test_workers_and_page(sound, tmp_path):

@@ -48,7 +48,8 @@ def test_what_is_left_out_does_not_show(card, monkeypatch):
     st.tuples(*[st.floats(-1, 1)] * 3), st.floats(20, 100), st.floats(0.5, 2), st.floats(0.05, 0.4)
 )
 def test_nothing_in_view_is_left_out(place, fovy, aspect, radius):
-    ball = f"<geom type='sphere' size='{radius}' pos='{place[0]} {place[1]} {place[2] - 1}'/>"
+    x, y, z = place
+    ball = f"<geom type='sphere' size='{radius}' pos='{x:.6f} {y:.6f} {z - 1:.6f}'/>"
     camera = f"<camera name='c' fovy='{fovy}'/>"
     text = f"<mujoco><worldbody>{camera}{ball}</worldbody></mujoco>"
     model = mujoco.MjModel.from_xml_string(text)

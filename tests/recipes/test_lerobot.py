@@ -196,8 +196,10 @@ def test_lerobots_own_loop_for_robots(loaded, pusht: Path):
 
 
 @pytest.mark.skipif(find_spec("grpc") is None, reason="lerobot[async] is not installed")
-def test_lerobots_asynchronous_server(pusht: Path):
+def test_lerobots_asynchronous_server(pusht: Path, tmp_path: Path, monkeypatch):
     import pickle
+
+    monkeypatch.chdir(tmp_path)  # LeRobot writes its log into ./logs when it is imported
 
     from lerobot.async_inference import policy_server
     from lerobot.async_inference.configs import PolicyServerConfig
