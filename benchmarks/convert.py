@@ -28,10 +28,10 @@ RATE = 30
 ROLES = dict(zip(("head", "left_wrist", "right_wrist"), CAMERAS, strict=True))
 
 
-def make(folder: Path, form: str, episodes: int, frames: int) -> Iterator[None]:
+def make(folder: Path, form: str, episodes: int, frames: int) -> Iterator[Path | None]:
     """The recordings, in a process of its own like every side."""
-    yield
-    write_recordings(folder, form, episodes, frames)
+    yield None
+    return write_recordings(folder, form, episodes, frames)
 
 
 def floor(files: list[Path]) -> Iterator[None]:
@@ -108,20 +108,14 @@ def lerobot(files: list[Path], out: Path, encoder: str, canvas: bool) -> Iterato
 
 def compare(form: str, folder: Path, episodes: int, frames: int) -> None:
     """One table: every side on the same recordings."""
-    measured(make, folder, form, episodes, frames)
-    source = folder / f"{form}-{frames}"
-    files = [source / f"episode_{i}.hdf5" for i in range(episodes)]
-    chosen = folder / "chosen"  # just these, should more have been made by an earlier run
-    shutil.rmtree(chosen, ignore_errors=True)
-    chosen.mkdir()
-    for file in files:
-        (chosen / file.name).symlink_to(file.resolve())
+    source = measured(make, folder, form, episodes, frames).told
+    files = sorted(source.iterdir())
     out = folder / "out"
     sides = {
         "floor": (floor, files),
-        "motus": (motus, chosen, out, 1, None),
-        "motus flow": (motus, chosen, out, 1, "shipped"),
-        "motus x2": (motus, chosen, out, 2, None),
+        "motus": (motus, source, out, 1, None),
+        "motus flow": (motus, source, out, 1, "shipped"),
+        "motus x2": (motus, source, out, 2, None),
         "lerobot h264": (lerobot, files, out, "h264", False),
         "lerobot av1": (lerobot, files, out, "av1", False),
         "lerobot canvas": (lerobot, files, out, "h264", True),
@@ -138,7 +132,7 @@ def compare(form: str, folder: Path, episodes: int, frames: int) -> None:
         line = f"{name:15}{cost.cpu:8.2f}{pace:14.0f}{cost.wall:8.1f}{cost.peak:9.0f}{ratio:>9}"
         print(line, flush=True)
     shutil.rmtree(out, ignore_errors=True)
-    shutil.rmtree(chosen)
+    shutil.rmtree(source)
     ours, base = costs["motus"].cpu, costs["floor"].cpu
     print(f"motus takes {ours / base:.2f} x the decode floor (goal 2.5 at most)")
     for name in ("lerobot h264", "lerobot av1", "lerobot canvas"):

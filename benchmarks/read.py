@@ -33,8 +33,7 @@ def make(folder: Path, dataset: Path, episodes: int, frames: int) -> Iterator[No
     from motus_adapters import convert
 
     yield
-    write_recordings(folder, "jpeg", episodes, frames)
-    source = folder / f"jpeg-{frames}"
+    source = write_recordings(folder, "jpeg", episodes, frames)
     convert(source, dataset, card="aloha", rate=RATE, task="none", codec=None, force=True)
 
 

@@ -4,6 +4,7 @@ import argparse
 import multiprocessing
 import os
 import resource
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -95,10 +96,11 @@ def _peak() -> int:
 
 
 def write_recordings(folder: Path, form: str, episodes: int, frames: int) -> Path:
-    """ALOHA recordings of 3 cameras, `form` raw or jpeg; the same arguments give the same bytes.
+    """A folder of ALOHA recordings of 3 cameras, `form` raw or jpeg, made where they are missing.
 
-    A smooth background that sways, four textured patches that move, and camera noise of one and
-    a half grey levels, so that codecs have about as much to do as with a real camera.
+    The same arguments give the same bytes: a smooth background that sways, four textured patches
+    that move, and camera noise of one and a half grey levels, so that codecs have about as much to
+    do as with a real camera.
     """
     for index in range(episodes):
         path = folder / f"{form}-{frames}" / f"episode_{index}.hdf5"
@@ -109,7 +111,18 @@ def write_recordings(folder: Path, form: str, episodes: int, frames: int) -> Pat
         with h5py.File(part, "w") as file:
             _write_episode(file, form, np.random.default_rng(index), frames)
         part.replace(path)
-    return folder / f"{form}-{frames}"
+    return _chosen(folder, folder / f"{form}-{frames}", episodes)
+
+
+def _chosen(folder: Path, made: Path, episodes: int) -> Path:
+    """Links to just so many, should an earlier run have made more."""
+    chosen = folder / "chosen"
+    shutil.rmtree(chosen, ignore_errors=True)
+    chosen.mkdir()
+    for index in range(episodes):
+        name = f"episode_{index}.hdf5"
+        (chosen / name).symlink_to((made / name).resolve())
+    return chosen
 
 
 def _write_episode(file: h5py.File, form: str, draw: np.random.Generator, frames: int) -> None:

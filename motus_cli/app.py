@@ -13,10 +13,11 @@ from typing import Annotated
 from typer import Context, Exit, Option, Typer
 from typer.exceptions import TyperException
 
-from motus_cli import embodiments, recipes
+from motus_cli import embodiments, recipes, sim
 from motus_cli.add_embodiment import add_embodiment
 from motus_cli.anchor import anchor
 from motus_cli.command import StoppedError, command, explained
+from motus_cli.compare import compare
 from motus_cli.console import Console, Outcome
 from motus_cli.convert import convert
 from motus_cli.demo import demo
@@ -28,7 +29,9 @@ from motus_cli.inspection import inspect
 from motus_cli.label import label
 from motus_cli.plan import plan
 from motus_cli.record import record
+from motus_cli.report import report
 from motus_cli.sample import sample
+from motus_cli.score import score
 from motus_cli.serve import serve
 from motus_cli.train import train
 from motus_embodiments import MotusError, UsageError, nearest
@@ -57,6 +60,9 @@ COMMANDS: dict[str, dict[str, Callable[..., Outcome]]] = {
         "import": import_,
         "export": export,
         "eval": evaluate,
+        "score": score,
+        "compare": compare,
+        "report": report,
         "serve": serve,
     },
     "Getting around": {
@@ -68,6 +74,7 @@ for panel, members in COMMANDS.items():
     for name, function in members.items():
         app.command(name, rich_help_panel=panel)(command(function))
 app.add_typer(embodiments.group, name="embodiments", rich_help_panel="Robots and data")
+app.add_typer(sim.group, name="sim", rich_help_panel="Robots and data")
 app.add_typer(recipes.group, name="recipes", rich_help_panel="Policies")
 
 

@@ -151,12 +151,16 @@ def _is_records(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(v, dict) for v in value)
 
 
+def _is_nested(value: Any) -> bool:
+    return isinstance(value, dict) or _is_records(value)
+
+
 def _records_table(key: str, records: list[dict[str, Any]]) -> Any:
     from rich.table import Table
 
     names = dict.fromkeys(name for record in records for name in record)
     # What is nested in a row is left to --json.
-    columns = [n for n in names if not any(isinstance(r.get(n), dict) for r in records)]
+    columns = [n for n in names if not any(_is_nested(r.get(n)) for r in records)]
     table = Table(title=key.replace("_", " "), title_justify="left", box=None, pad_edge=False)
     for name in columns:
         numeric = all(isinstance(record.get(name), int | float | None) for record in records)

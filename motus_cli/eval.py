@@ -6,18 +6,28 @@ from typing import Annotated
 from typer import Argument, Option
 
 from motus_cli.console import Console, Outcome
-from motus_cli.options import Device, Seed, Workers
+from motus_cli.options import Device, Force, Seed, Workers
+from motus_embodiments import MismatchError
 
 
 def evaluate(
     console: Console,
-    policy: Annotated[str, Argument(help="Exported policy, or `expert`, or `random`")],
+    policy: Annotated[
+        str, Argument(help="Exported policy, or `expert`, `random` or `replay:DATASET`")
+    ],
     env: Annotated[str, Option("--env", help="Simulator and task, as in gym-hil:PandaPickCube")],
     episodes: Annotated[int, Option("--episodes", min=1, help="Episodes to run")] = 50,
+    instruction: Annotated[
+        str | None, Option("--instruction", help="Words in place of the simulator's own")
+    ] = None,
     film: Annotated[Path | None, Option("--film", help="File for a film of one episode")] = None,
+    out: Annotated[
+        Path | None, Option("--out", help="File for the result; see motus compare")
+    ] = None,
     workers: Workers = 0,
     seed: Seed = 0,
     device: Device = "auto",
+    force: Force = False,
 ) -> Outcome:
     """Measure the success of a policy in simulation.
 
@@ -29,14 +39,36 @@ def evaluate(
 
     with console.progress("eval") as on_progress:
         report = evaluate_policy(
-            policy if policy in ("expert", "random") else Path(policy),
+            policy,
             env,
             episodes,
             seed,
+            instruction=instruction,
             device=device,
             workers=workers,
             film=film,
+            out=out,
+            force=force,
             on_progress=on_progress,
         )
-    shown = ("policy", "env", "rate", "low", "high", "successes", "episodes", "mean_steps", "film")
-    return Outcome(report, show=shown)
+    names = ("policy", "env", "rate", "low", "high", "successes", "episodes")
+    shown = (
+        *names,
+        "crashed",
+        "partial",
+        "mean_steps",
+        "time_to_success",
+        "counts",
+        "latency",
+        "film",
+    )
+    crashes = [episode for episode in report.results if episode.crash]
+    problem = None
+    if crashes:
+        first = crashes[0]
+        problem = MismatchError(
+            f"{len(crashes)} of {report.episodes} episodes crashed and count as failures; "
+            f"the first, of seed {first.seed}: {first.crash}",
+            hint="--json lists them all",
+        )
+    return Outcome(report, show=shown, problem=problem)

@@ -13,9 +13,12 @@ from motus_embodiments import UsageError
 def record(
     console: Console,
     env: Annotated[str, Option("--env", help="Simulator and task, as in gym-hil:PandaPickCube")],
-    out: Annotated[Path, Option("--out", help="HDF5 file, or folder of files, to write")],
+    out: Annotated[Path, Option("--out", help="File (hdf5) or folder (lerobot) to write")],
     expert: Annotated[bool, Option("--expert", help="Let the task's own expert drive")] = False,
     episodes: Annotated[int, Option("--episodes", min=1, help="Episodes to record")] = 200,
+    layout: Annotated[
+        str, Option("--format", help="hdf5, robomimic's layout; or lerobot, written by LeRobot")
+    ] = "hdf5",
     image_size: ImageSize = 128,
     workers: Workers = 0,
     seed: Seed = 0,
@@ -24,11 +27,13 @@ def record(
 ) -> Outcome:
     """Record the expert of a simulated task.
 
+    Pictures of an hdf5 file are without loss. Only solved episodes are written.
+
     Example: motus record --env gym-hil:PandaPickCube --expert --out recordings/pick.hdf5
     """
     if not expert:
         raise UsageError("nothing was named to drive the robot", hint="add --expert")
-    plan = {"env": env, "out": out, "episodes": episodes, "seed": seed}
+    plan = {"env": env, "out": out, "format": layout, "episodes": episodes, "seed": seed}
     if dry_run:
         return Outcome(plan | {"written": False})
     from motus_adapters import record as record_episodes
@@ -41,6 +46,7 @@ def record(
             seed=seed,
             image_size=image_size,
             workers=workers,
+            layout=layout,
             force=force,
             on_progress=on_progress,
         )

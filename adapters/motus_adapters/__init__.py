@@ -21,9 +21,12 @@ if TYPE_CHECKING:
     from motus_adapters.conversion import ConvertReport as ConvertReport
     from motus_adapters.conversion import convert as convert
     from motus_adapters.dataset import UnifiedDataset as UnifiedDataset
+    from motus_adapters.encoders import open_encoders as open_encoders
     from motus_adapters.exports.formats import FormatReport as FormatReport
     from motus_adapters.exports.formats import write_format as write_format
     from motus_adapters.exports.observed import Observed as Observed
+    from motus_adapters.files import replacing as replacing
+    from motus_adapters.files import write_json as write_json
     from motus_adapters.flow import DisFlow as DisFlow
     from motus_adapters.flow import FlowEstimator as FlowEstimator
     from motus_adapters.flow import flow_canvas as flow_canvas
@@ -65,10 +68,17 @@ if TYPE_CHECKING:
     from motus_adapters.serving import Session as Session
     from motus_adapters.serving import read_token as read_token
     from motus_adapters.serving import serve as serve
-    from motus_adapters.sims import SIMULATORS as SIMULATORS
+    from motus_adapters.sims import InstallReport as InstallReport
     from motus_adapters.sims import Observation as Observation
     from motus_adapters.sims import Simulator as Simulator
+    from motus_adapters.sims import SimulatorError as SimulatorError
+    from motus_adapters.sims import check_simulator as check_simulator
+    from motus_adapters.sims import environment_state as environment_state
+    from motus_adapters.sims import families as families
+    from motus_adapters.sims import find_entry as find_entry
+    from motus_adapters.sims import install as install
     from motus_adapters.sims import open_simulator as open_simulator
+    from motus_adapters.sims import simulator_names as simulator_names
     from motus_adapters.staging import half_written as half_written
     from motus_adapters.staging import is_half_written as is_half_written
     from motus_adapters.unified import EpisodeData as EpisodeData
@@ -96,6 +106,7 @@ _HOMES = {
     "FormatReport": "exports.formats",
     "Header": "manifest",
     "HealthReport": "health",
+    "InstallReport": "sims",
     "LAYOUTS": "outward",
     "LabelReport": "relabel",
     "Labeler": "labels",
@@ -107,16 +118,17 @@ _HOMES = {
     "OutReport": "outward",
     "Overlap": "chunking",
     "Policy": "policy",
+    "open_encoders": "encoders",
     "PolicyActor": "serving",
     "Query": "serving",
     "RecordReport": "recording",
     "Recording": "readers",
     "ReplayActor": "serving",
-    "SIMULATORS": "sims",
     "ServeReport": "serving",
     "ServerLimits": "serving",
     "Session": "serving",
     "Simulator": "sims",
+    "SimulatorError": "sims",
     "Source": "manifest",
     "SourceReport": "inspection",
     "UnifiedDataset": "dataset",
@@ -125,17 +137,22 @@ _HOMES = {
     "action_chunks": "horizon",
     "anchor": "anchoring",
     "check_health": "health",
+    "check_simulator": "sims",
     "chunk_statistics": "horizon",
     "compose": "canvas",
     "convert": "conversion",
     "convert_out": "outward",
     "describe_state": "action_space",
     "draw_health": "health_page",
+    "environment_state": "sims",
+    "families": "sims",
+    "find_entry": "sims",
     "fit_decoder": "latent_decoder",
     "flow_canvas": "flow",
     "half_written": "staging",
     "inspect_dataset": "inspection",
     "inspect_source": "inspection",
+    "install": "sims",
     "is_half_written": "staging",
     "label_dataset": "relabel",
     "labeler_for": "labels",
@@ -145,18 +162,20 @@ _HOMES = {
     "open_source": "readers",
     "read_bundle": "bundle",
     "read_token": "serving",
+    "replacing": "files",
     "record": "recording",
     "serve": "serving",
+    "simulator_names": "sims",
     "weights_hash": "bundle",
     "write_bundle": "bundle",
     "write_dataset": "unified",
     "write_format": "exports.formats",
+    "write_json": "files",
 }
 
 __all__ = [
     "FORMATS",
     "LAYOUTS",
-    "SIMULATORS",
     "ActionSpace",
     "Actor",
     "AnchorReport",
@@ -173,6 +192,7 @@ __all__ = [
     "FormatReport",
     "Header",
     "HealthReport",
+    "InstallReport",
     "LabelReport",
     "Labeler",
     "Layout",
@@ -192,6 +212,7 @@ __all__ = [
     "ServerLimits",
     "Session",
     "Simulator",
+    "SimulatorError",
     "Source",
     "SourceReport",
     "UnifiedDataset",
@@ -200,17 +221,22 @@ __all__ = [
     "action_chunks",
     "anchor",
     "check_health",
+    "check_simulator",
     "chunk_statistics",
     "compose",
     "convert",
     "convert_out",
     "describe_state",
     "draw_health",
+    "environment_state",
+    "families",
+    "find_entry",
     "fit_decoder",
     "flow_canvas",
     "half_written",
     "inspect_dataset",
     "inspect_source",
+    "install",
     "is_half_written",
     "label_dataset",
     "labeler_for",
@@ -221,11 +247,14 @@ __all__ = [
     "read_bundle",
     "read_token",
     "record",
+    "replacing",
     "serve",
+    "simulator_names",
     "weights_hash",
     "write_bundle",
     "write_dataset",
     "write_format",
+    "write_json",
 ]
 
 

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from motus_adapters.action_space import ActionSpace
 from motus_adapters.canvas import Layout
+from motus_adapters.encoders import open_encoders
 from motus_adapters.files import disk_errors
 from motus_adapters.lerobot_files import lerobot_config, lerobot_processors
 from motus_adapters.manifest import differences, hash_json
@@ -40,7 +41,16 @@ from motus_embodiments import (
     load_card,
     save_card,
 )
-from motus_model import LATENT_WIDTH, PROMPT, SIZES, ModelConfig, Window
+from motus_model import (
+    LATENT_WIDTH,
+    PROMPT,
+    SIZES,
+    ModelConfig,
+    MotusConfig,
+    MotusModel,
+    Window,
+    network_config,
+)
 
 BUNDLE_VERSION = 2
 WEIGHTS = "policy.safetensors"
@@ -79,6 +89,8 @@ class BundleConfig:
         execute: Rows of an action chunk to carry out before asking again.
         instruction: A task that the policy was trained on.
         decoder: For a policy of latent actions.
+        network: Sizes of the network, where they are not the size's own.
+        encoders: Where the pretrained encoders lie, of a size that carries none of its own.
     """
 
     size: str
@@ -90,6 +102,8 @@ class BundleConfig:
     execute: int = 2
     instruction: str = ""
     decoder: DecoderConfig | None = None
+    network: MotusConfig | None = None
+    encoders: Mapping[str, str] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As written to `config.json`."""
@@ -104,6 +118,8 @@ class BundleConfig:
             "execute": self.execute,
             "instruction": self.instruction,
             "decoder": asdict(self.decoder) if self.decoder else None,
+            "network": asdict(self.network) if self.network else None,
+            "encoders": dict(self.encoders) if self.encoders else None,
         }
 
     @staticmethod
@@ -123,6 +139,8 @@ class BundleConfig:
             execute=int(data["execute"]),
             instruction=data["instruction"],
             decoder=DecoderConfig(**data["decoder"]) if data["decoder"] else None,
+            network=network_config(data["network"]) if data.get("network") else None,
+            encoders=data.get("encoders"),
         )
 
 
@@ -154,6 +172,7 @@ def contract(config: BundleConfig, space: ActionSpace) -> dict[str, Any]:
         "canvas": config.layout.to_dict(),
         # Qwen3-VL reads the instruction inside it; the small encoders read it bare.
         "prompt": PROMPT if SIZES[config.size].encoders is None else None,
+        "encoders": dict(config.encoders) if config.encoders else None,
         "statistics": hash_json(space.to_dict())[:16],
         "decoder": asdict(config.decoder) if config.decoder else None,
     }
@@ -295,9 +314,23 @@ def weights_hash(folder: Path) -> str:
 def model_config(config: BundleConfig, space: ActionSpace) -> ModelConfig:
     """The network of a bundle; one of latent actions knows no robot state."""
     base = replace(SIZES[config.size], window=config.window)
+    if config.network:
+        return replace(base, network=config.network)
     if config.decoder:
         return base.for_robot(state_dim=0, action_dim=LATENT_WIDTH)
     return base.for_robot(state_dim=len(space.state.mean), action_dim=len(space.action.mean))
+
+
+def build_model(config: BundleConfig, space: ActionSpace) -> MotusModel:
+    """The network of a bundle with its encoders, and initial weights.
+
+    Raises:
+        MissingError: When a pretrained encoder can't be loaded.
+        MismatchError: When one gives something else than the network reads.
+    """
+    model = model_config(config, space)
+    encoders = None if model.encoders else open_encoders(config.encoders or {}, model.network)
+    return MotusModel(model, encoders)
 
 
 def _check_terms(folder: Path, agreed: Mapping[str, Any], found: Mapping[str, Any]) -> None:

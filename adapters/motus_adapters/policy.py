@@ -13,7 +13,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from motus_adapters.action_space import ActionSpace
-from motus_adapters.bundle import BundleConfig, model_config, read_bundle
+from motus_adapters.bundle import BundleConfig, build_model, read_bundle
 from motus_adapters.chunking import Overlap
 from motus_adapters.exports.runner import at_rows, draw_noise
 from motus_adapters.guard import Guard
@@ -66,7 +66,7 @@ class Policy:
             MissingError: When CUDA is asked for and not there.
         """
         bundle = read_bundle(folder)
-        model = MotusModel(model_config(bundle.config, bundle.space))
+        model = build_model(bundle.config, bundle.space)
         decoder = make_decoder(bundle.config, bundle.space)
         load_weights(model, decoder, bundle.weights, str(folder))
         return Policy(

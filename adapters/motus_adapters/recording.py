@@ -1,50 +1,43 @@
-"""Scripted experts, recorded to HDF5 the way a user's own recorder would write them.
+"""Scripted experts, recorded the way a user's own recorder would write them."""
 
-The layout is robomimic's (`data/demo_k/{obs/*,actions}`); pictures are losslessly compressed.
-"""
-
-import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
-import h5py
 import numpy as np
-from jaxtyping import Float, UInt8
 
-from motus_adapters.sims import Simulator, open_simulator
-from motus_embodiments import DataError, UsageError
+from motus_adapters.recorders import RECORDERS, Demonstration
+from motus_adapters.sims import Simulator, SimulatorError, open_simulator
+from motus_embodiments import DataError, MotusError, UsageError, nearest
 
-NOISE = 0.008  # m, spread of the disturbance on every other episode
 AFTER_SUCCESS = 3  # steps recorded beyond success, so that the end is part of the data
-_PACKED = {"compression": "gzip", "compression_opts": 1}
 Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
-class Demonstration:
-    """One recorded episode, native values."""
-
-    images: dict[str, UInt8[np.ndarray, "t h w 3"]]
-    states: Float[np.ndarray, "t s"]
-    actions: Float[np.ndarray, "t a"]
-    instruction: str
-    rate: float
-    card: str
-    success: bool
-
-
-@dataclass(frozen=True)
 class RecordReport:
-    """What `record` wrote."""
+    """What `record` wrote.
+
+    Attributes:
+        out: File or folder.
+        episodes: Episodes in it, all of them solved.
+        frames: Frames in it.
+        attempts: Episodes that were tried.
+        crashed: Seed and cause of each attempt in which the simulator failed.
+        rate: Frames a second.
+        instruction: What the robot was told.
+        card: Embodiment card of the robot.
+    """
 
     out: Path
     episodes: int
     frames: int
     attempts: int
+    crashed: tuple[tuple[int, str], ...]
     rate: float
     instruction: str
     card: str
@@ -53,8 +46,8 @@ class RecordReport:
 def demonstrate(simulator: Simulator, seed: int) -> Demonstration:
     """One expert episode from a disturbed start.
 
-    Odd seeds push the executed command off the recorded one before the grasp (DART), so that the
-    data shows how to come back; the recorded command stays the clean one.
+    Odd seeds push the executed command off the recorded one (DART), so that the data shows how to
+    come back; the recorded command stays the clean one.
     """
     generator = np.random.default_rng(seed)
     simulator.reset(seed)
@@ -67,16 +60,13 @@ def demonstrate(simulator: Simulator, seed: int) -> Demonstration:
         if solved_at is not None and step >= solved_at + AFTER_SUCCESS:
             break
         action = simulator.expert()
-        observations.append(simulator.observe())
+        seen = simulator.observe()
+        observations.append((seen.state, {n: i.copy() for n, i in seen.images.items()}))
         actions.append(action)
-        executed = action.copy()
-        if seed % 2 and action[-1] > 0.5:
-            executed[:3] += generator.normal(0, NOISE, 3)
-        simulator.step(executed)
-    names = observations[0].images
+        simulator.step(simulator.jitter(action, generator) if seed % 2 else action)
     return Demonstration(
-        images={n: np.stack([o.images[n].copy() for o in observations]) for n in names},
-        states=np.stack([o.state for o in observations]),
+        images={n: np.stack([images[n] for _, images in observations]) for n in simulator.cameras},
+        states=np.stack([state for state, _ in observations]),
         actions=np.stack(actions).astype(np.float32),
         instruction=simulator.instruction,
         rate=simulator.rate,
@@ -93,108 +83,156 @@ def record(
     seed: int = 0,
     image_size: int = 128,
     workers: int = 1,
+    layout: str = "hdf5",
     force: bool = False,
     on_progress: Progress | None = None,
 ) -> RecordReport:
-    """Write `episodes` successful expert episodes to one HDF5 file.
+    """Write `episodes` successful expert episodes; they appear whole, by one rename, or not at all.
+
+    Args:
+        env: Simulator and task.
+        out: The file (`hdf5`) or folder (`lerobot`) to write.
+        episodes: How many.
+        seed: Of the first attempt; the next one has the next.
+        image_size: Width and height of the pictures, in pixels.
+        workers: Processes.
+        layout: `hdf5` or `lerobot`.
+        force: Replace what is there.
+        on_progress: Called with (episodes done, episodes in all, remark).
 
     Raises:
-        UsageError: When the file exists and `force` is not given, or the simulator is unknown.
+        UsageError: When `out` exists and `force` is not given, the simulator or the layout is
+            unknown, or the task has no expert.
+        MissingError: When the simulator is not installed.
         DataError: When the disk is full or the expert keeps failing.
+        SimulatorError: When the simulator keeps failing.
     """
+    if layout not in RECORDERS:
+        raise UsageError(f"--format knows no '{layout}'", hint=nearest(layout, RECORDERS))
     if out.exists() and not force:
         raise UsageError(f"{out} exists", hint="--force overwrites it", where=str(out))
     out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(out.name + f".partial-{os.getpid()}")
+    partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
     seeds = range(seed, seed + episodes + episodes // 5 + 5)
-    kept = frames = attempts = 0
-    rate, instruction, card = 0.0, "", ""
     try:
-        with h5py.File(partial, "w") as file:
-            data = file.create_group("data")
-            for demonstration in _demonstrations(env, seeds, image_size, workers):
-                attempts += 1
-                if not demonstration.success:
-                    continue
-                _write(data, kept, demonstration)
-                kept += 1
-                frames += len(demonstration.actions)
-                rate, instruction = demonstration.rate, demonstration.instruction
-                card = demonstration.card
-                if on_progress:
-                    on_progress(kept, episodes, f"{frames} frames")
-                if kept == episodes:
-                    break
-            if kept < episodes:
-                raise DataError(
-                    f"the expert of {env} solved only {kept} of {attempts} episodes",
-                    hint="the simulator's version is probably not the pinned one: motus doctor",
-                )
-            data.attrs["total"] = frames
-            data.attrs["rate_hz"] = rate
-            data.attrs["env_args"] = json.dumps({"env_name": env, "seed": seed})
+        with RECORDERS[layout](partial, env, seed) as recorder:
+            report = _fill(
+                recorder.add, out, episodes, _attempts(env, seeds, image_size, workers), on_progress
+            )
+            if report.episodes < episodes:
+                raise _too_few(env, report)
+            recorder.finish()
+        _remove(out)
         partial.replace(out)
     except OSError as error:
         raise DataError(f"cannot write {out}: {error}", where=str(out)) from error
     finally:
-        partial.unlink(missing_ok=True)
-    return RecordReport(out, kept, frames, attempts, rate, instruction, card)
+        _remove(partial)
+    return report
 
 
-def _write(data: h5py.Group, index: int, demonstration: Demonstration) -> None:
-    group = data.create_group(f"demo_{index}")
-    group.attrs["num_samples"] = len(demonstration.actions)
-    group.attrs["task"] = demonstration.instruction
-    # Checksums tell damaged data from sound data when it is read.
-    group.create_dataset("actions", data=demonstration.actions, fletcher32=True)
-    observation = group.create_group("obs")
-    for name, columns in (("joint_pos", slice(None, -1)), ("gripper_pos", slice(-1, None))):
-        values = demonstration.states[:, columns]
-        observation.create_dataset(name, data=values, fletcher32=True)
-    for name, images in demonstration.images.items():
-        chunk = (1, *images.shape[1:])
-        observation.create_dataset(
-            f"{name}_image", data=images, chunks=chunk, fletcher32=True, **_PACKED
+def _fill(
+    add: Callable[[Demonstration], None],
+    out: Path,
+    episodes: int,
+    attempts: Iterator[tuple[int, Demonstration | SimulatorError]],
+    on_progress: Progress | None,
+) -> RecordReport:
+    """Add solved episodes until there are enough, or nothing is left to try."""
+    kept = frames = tried = 0
+    crashed: list[tuple[int, str]] = []
+    rate, instruction, card = 0.0, "", ""
+    for seed, found in attempts:
+        tried += 1
+        if isinstance(found, SimulatorError):
+            crashed.append((seed, found.message))
+            continue
+        if not found.success:
+            continue
+        add(found)
+        kept, frames = kept + 1, frames + len(found.actions)
+        rate, instruction, card = found.rate, found.instruction, found.card
+        if on_progress:
+            on_progress(kept, episodes, f"{frames} frames")
+        if kept == episodes:
+            break
+    return RecordReport(out, kept, frames, tried, tuple(crashed), rate, instruction, card)
+
+
+def _too_few(env: str, report: RecordReport) -> MotusError:
+    tried = f"only {report.episodes} of {report.attempts} episodes"
+    if report.crashed:
+        seed, cause = report.crashed[0]
+        return SimulatorError(
+            f"{env} gave {tried}: {len(report.crashed)} crashed, first with seed {seed}: {cause}"
         )
+    return DataError(
+        f"the expert of {env} solved {tried}",
+        hint="the simulator's version is probably not the pinned one: motus doctor",
+    )
 
 
-def _demonstrations(
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+
+
+def _attempts(
     env: str, seeds: range, image_size: int, workers: int
-) -> Iterator[Demonstration]:
+) -> Iterator[tuple[int, Demonstration | SimulatorError]]:
     """Episodes in the order of their seeds, whatever the number of workers."""
     if workers <= 1:
-        simulator = open_simulator(env, image_size)
+        _start_worker(env, image_size)
         try:
             for seed in seeds:
-                yield demonstrate(simulator, seed)
+                yield seed, _work(seed)
         finally:
-            simulator.close()
+            _stop_worker()
         return
     # A graphics context does not survive a fork.
     with ProcessPoolExecutor(
         workers, get_context("spawn"), initializer=_start_worker, initargs=(env, image_size)
     ) as pool:
         # Only a few ahead of the writer, so that memory does not grow with the episodes.
-        queue = [pool.submit(_work, seed) for seed in seeds[: 2 * workers]]
+        queue = [(seed, pool.submit(_work, seed)) for seed in seeds[: 2 * workers]]
         waiting = iter(seeds[2 * workers :])
         try:
             while queue:
-                yield queue.pop(0).result()
+                seed, job = queue.pop(0)
+                yield seed, job.result()
                 following = next(waiting, None)
                 if following is not None:
-                    queue.append(pool.submit(_work, following))
+                    queue.append((following, pool.submit(_work, following)))
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-_simulator: Simulator | None = None  # one per worker process
+# One per worker process; an error waits there for the first episode, since what an initializer
+# raises would only break the pool.
+_simulator: Simulator | MotusError | None = None
 
 
 def _start_worker(env: str, image_size: int) -> None:
     global _simulator
-    _simulator = open_simulator(env, image_size)
+    try:
+        _simulator = open_simulator(env, image_size)
+    except MotusError as error:
+        _simulator = error
 
 
-def _work(seed: int) -> Demonstration:
+def _stop_worker() -> None:
+    global _simulator
+    if _simulator is not None and not isinstance(_simulator, MotusError):
+        _simulator.close()
+    _simulator = None
+
+
+def _work(seed: int) -> Demonstration | SimulatorError:
     assert _simulator is not None
-    return demonstrate(_simulator, seed)
+    if isinstance(_simulator, MotusError):
+        raise _simulator
+    try:
+        return demonstrate(_simulator, seed)
+    except SimulatorError as error:
+        return error

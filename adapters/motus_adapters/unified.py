@@ -268,7 +268,9 @@ def _checked_columns(data: EpisodeData, header: Header) -> dict[str, np.ndarray]
                 f"expected ({data.num_frames}, {len(names)})",
                 where=data.source_name,
             )
-        bad = np.argwhere(~np.isfinite(values))
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
+            columns[feature] = values.astype(np.float32)
+        bad = np.argwhere(~np.isfinite(columns[feature]))
         if len(bad):
             frame, channel = bad[0]
             raise DataError(
@@ -277,7 +279,6 @@ def _checked_columns(data: EpisodeData, header: Header) -> dict[str, np.ndarray]
                 hint="leave the recording out with --skip-bad",
                 where=data.source_name,
             )
-        columns[feature] = values.astype(np.float32)
     return columns
 
 

@@ -9,7 +9,7 @@ from motus_model.hub import Frozen
 from motus_model.model import Batch, FlowLoss, MotusModel, Noise
 from motus_model.modes import MODES, Mode, Role
 from motus_model.network import Motus, MotusConfig
-from motus_model.network_folder import read_network, read_sizes
+from motus_model.network_folder import network_config, read_network, read_sizes
 from motus_model.official import WeightsError
 from motus_model.pretrained import EncoderPlaces, load_encoders
 from motus_model.qwen import PROMPT, vlm_parameters
@@ -52,6 +52,7 @@ __all__ = [
     "draw_normal",
     "load_codec",
     "load_encoders",
+    "network_config",
     "prefix_weights",
     "read_network",
     "read_sizes",

@@ -4,11 +4,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from motus_recipes.comparing import CompareReport as CompareReport
+    from motus_recipes.comparing import compare as compare
     from motus_recipes.evaluation import EvalReport as EvalReport
     from motus_recipes.evaluation import evaluate as evaluate
-    from motus_recipes.evaluation import wilson as wilson
     from motus_recipes.exporting import ExportReport as ExportReport
     from motus_recipes.exporting import export as export
+    from motus_recipes.intervals import wilson as wilson
     from motus_recipes.launching import LaunchReport as LaunchReport
     from motus_recipes.launching import write_launch_script as write_launch_script
     from motus_recipes.library import Recipe as Recipe
@@ -18,24 +20,36 @@ if TYPE_CHECKING:
     from motus_recipes.library import load_recipe as load_recipe
     from motus_recipes.planning import Plan as Plan
     from motus_recipes.planning import plan as plan
+    from motus_recipes.reporting import ReportReport as ReportReport
+    from motus_recipes.reporting import report as report
     from motus_recipes.runs import TrainReport as TrainReport
     from motus_recipes.runs import train as train
     from motus_recipes.sampling import SampleReport as SampleReport
+    from motus_recipes.sampling import SamplesReport as SamplesReport
     from motus_recipes.sampling import sample as sample
+    from motus_recipes.sampling import sample_all as sample_all
+    from motus_recipes.scoring import Form as Form
+    from motus_recipes.scoring import read_sheet as read_sheet
+    from motus_recipes.scoring import score as score
     from motus_recipes.showcase import DemoReport as DemoReport
     from motus_recipes.showcase import demo as demo
 
 # Looked up on first use, so that a command's --help never pays for torch (PEP 562).
 _HOMES = {
+    "CompareReport": "comparing",
     "DemoReport": "showcase",
     "EvalReport": "evaluation",
     "ExportReport": "exporting",
+    "Form": "scoring",
     "LaunchReport": "launching",
     "Plan": "planning",
     "Recipe": "library",
     "RecipeInfo": "library",
+    "ReportReport": "reporting",
     "SampleReport": "sampling",
+    "SamplesReport": "sampling",
     "TrainReport": "runs",
+    "compare": "comparing",
     "demo": "showcase",
     "describe": "library",
     "evaluate": "evaluation",
@@ -43,9 +57,13 @@ _HOMES = {
     "list_recipes": "library",
     "load_recipe": "library",
     "plan": "planning",
+    "read_sheet": "scoring",
+    "report": "reporting",
     "sample": "sampling",
+    "sample_all": "sampling",
+    "score": "scoring",
     "train": "runs",
-    "wilson": "evaluation",
+    "wilson": "intervals",
     "write_launch_script": "launching",
 }
 

@@ -1,98 +1,60 @@
 """Closed loop: how often a policy solves a task in a simulator."""
 
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from pydantic import TypeAdapter, ValidationError
 
-from motus_adapters import Observation, Policy, Simulator, open_simulator, weights_hash
-from motus_embodiments import MismatchError, MotusError
+from motus_adapters import (
+    Simulator,
+    SimulatorError,
+    open_simulator,
+    weights_hash,
+    write_json,
+)
+from motus_embodiments import DataError, MismatchError, MissingError, MotusError, UsageError
+from motus_recipes.driving import (
+    Driver,
+    Episode,
+    PolicyDriver,
+    Stopwatch,
+    is_bundle,
+    make_driver,
+    run_episode,
+)
 from motus_recipes.films import write_film
+from motus_recipes.intervals import wilson
+from motus_recipes.protocol_card import ProtocolCard, describe_protocol
+from motus_recipes.provenance import code_version
 
 FIRST_SEED = 1_000_000  # far from the seeds that recordings use
+DIED = "the simulator's process died"
+# Such an error would come again in every episode, or says that a comparison makes no sense.
+FATAL = (MismatchError, MissingError, UsageError)
 Progress = Callable[[int, int, str], None]
-Film = UInt8[np.ndarray, "t h w 3"]
-
-
-class Driver(Protocol):
-    """Anything that can drive a robot through an episode."""
-
-    def reset(self, seed: int) -> None:
-        """Begin an episode."""
-
-    def actions(self, simulator: Simulator, observation: Observation) -> Float[np.ndarray, "t a"]:
-        """What to do next, one row per control step, to be carried out before asking again."""
-
-
-class PolicyDriver:
-    """A bundle: a few rows of each chunk are carried out, then it is asked again."""
-
-    def __init__(self, policy: Policy) -> None:
-        self.policy = policy
-        self._seed = 0
-
-    def reset(self, seed: int) -> None:
-        """Begin an episode; its noise follows from the seed."""
-        self._seed = seed
-        self.policy.guard.reset()
-
-    def actions(self, simulator: Simulator, observation: Observation) -> Float[np.ndarray, "t a"]:
-        """The first rows of a new chunk."""
-        self._seed += 1
-        chunk = self.policy.act(
-            observation.images,
-            observation.state,
-            simulator.instruction,
-            seed=self._seed,
-            rate=simulator.rate,
-        )
-        return chunk[: self.policy.config.execute]
-
-
-class ExpertDriver:
-    """The simulator's own scripted expert."""
-
-    def reset(self, seed: int) -> None:
-        """Nothing to begin."""
-        del seed
-
-    def actions(self, simulator: Simulator, observation: Observation) -> Float[np.ndarray, "t a"]:
-        """The expert's next command."""
-        del observation
-        return simulator.expert()[None]
-
-
-class RandomDriver:
-    """The expert's first command with random offsets: what luck alone would reach."""
-
-    def reset(self, seed: int) -> None:
-        """Begin an episode; the offsets follow from the seed."""
-        self._generator = np.random.default_rng(seed)
-
-    def actions(self, simulator: Simulator, observation: Observation) -> Float[np.ndarray, "t a"]:
-        """The expert's command, 5 cm off, with a random gripper."""
-        del observation
-        command = simulator.expert()
-        offset = self._generator.normal(0, 0.05, 3)
-        command[:3] += offset.astype(np.float32)
-        command[-1] = self._generator.integers(0, 2)
-        return command[None]
+Result = tuple[Episode, list[float], Mapping[str, int]]
 
 
 @dataclass(frozen=True)
-class Episode:
-    """One episode of an evaluation."""
+class Latency:
+    """How long the driver took to answer, ms.
 
-    seed: int
-    success: bool
-    steps: int
+    Attributes:
+        calls: How often it was asked.
+    """
+
+    median: float
+    p95: float
+    p99: float
+    worst: float
+    calls: int
 
 
 @dataclass(frozen=True)
@@ -100,6 +62,11 @@ class EvalReport:
     """Success in closed loop, with its 95 % Wilson interval and the protocol that made it.
 
     Attributes:
+        crashed: Episodes that could not be carried out; they count as failures.
+        partial: Mean share of the task's sub-goals that were reached; None where it has none.
+        mean_steps: Of the solved episodes; None without any.
+        time_to_success: The same in s of the robot's time.
+        counts: What the policy met: numbers clipped, slowed, outside; pictures frozen.
         weights: SHA-256 of the policy's weights, by which `motus export` knows them again.
     """
 
@@ -110,12 +77,32 @@ class EvalReport:
     high: float
     episodes: int
     successes: int
-    mean_steps: float
-    clipped: int
-    seeds: tuple[int, int]
+    crashed: int
+    partial: float | None
+    mean_steps: float | None
+    time_to_success: float | None
+    counts: Mapping[str, int]
+    latency: Latency | None
     results: tuple[Episode, ...]
     film: Path | None
     weights: str | None
+    protocol: ProtocolCard
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a worker process needs to begin.
+
+    Attributes:
+        policy: A bundle's folder, or the word for a baseline.
+        opener: Starts a simulator by name.
+    """
+
+    policy: str
+    env: str
+    device: str
+    instruction: str | None
+    opener: Callable[[str], Simulator] = open_simulator
 
 
 def evaluate(
@@ -124,155 +111,240 @@ def evaluate(
     episodes: int = 50,
     seed: int = 0,
     *,
+    instruction: str | None = None,
     device: str = "cpu",
     workers: int = 1,
     film: Path | None = None,
+    out: Path | None = None,
+    force: bool = False,
+    opener: Callable[[str], Simulator] = open_simulator,
     on_progress: Progress | None = None,
 ) -> EvalReport:
-    """Run a policy, `expert` or `random` over unseen episodes.
+    """Run a policy or a baseline over unseen episodes.
+
+    Same seed, same result, whatever the number of workers: each computes in one thread.
 
     Args:
-        policy: A bundle's folder, or one of the two words.
+        policy: A bundle's folder, `expert`, `random`, or `replay:DATASET`.
         env: Simulator and task.
         episodes: How many; episode i starts from seed 1,000,000 + 10,000 `seed` + i.
         seed: Which block of episodes.
+        instruction: Said to the policy in place of the simulator's own words.
         device: For the policy.
         workers: Processes.
         film: Where to write a film of the first episode.
+        out: Where to write the result, for `compare` and `report`.
+        force: Replace `out`.
+        opener: Starts a simulator by name.
         on_progress: Called after each episode.
 
     Raises:
+        UsageError: `out` is there already.
         MismatchError: When the policy is for another robot than the simulator's.
     """
+    if out is not None and out.exists() and not force:
+        raise UsageError(f"{out} exists", hint="--force replaces it", where=str(out))
     first = FIRST_SEED + 10_000 * seed
     seeds = range(first, first + episodes)
-    device = "cpu" if device == "auto" else device
-    results: list[Episode] = []
-    clipped = 0
-    for episode, clips in _episodes(str(policy), env, seeds, device, workers, film):
-        results.append(episode)
-        clipped += clips
-        if on_progress:
-            solved = sum(done.success for done in results)
-            on_progress(len(results), episodes, f"{solved} solved")
-    successes = sum(done.success for done in results)
-    low, high = wilson(successes, episodes)
-    solved_steps = [done.steps for done in results if done.success]
+    setup = Setup(str(policy), env, "cpu" if device == "auto" else device, instruction, opener)
+    found: list[Result] = []
+    with _one_thread():
+        runner = (
+            _alone(setup, seeds, film) if workers <= 1 else _pooled(setup, seeds, film, workers)
+        )
+        protocol = next(runner)
+        assert isinstance(protocol, ProtocolCard)
+        for result in runner:
+            assert not isinstance(result, ProtocolCard)
+            found.append(result)
+            if on_progress:
+                solved = sum(episode.success for episode, _, _ in found)
+                on_progress(len(found), episodes, f"{solved} solved")
+    weights = weights_hash(Path(policy)) if is_bundle(str(policy)) else None
+    report = summarize(str(policy), found, protocol, film, weights)
+    if out is not None:
+        write_evaluation(out, report)
+    return report
+
+
+def write_evaluation(path: Path, report: EvalReport) -> None:
+    """Write a result as JSON, whole or not at all."""
+    write_json(path, TypeAdapter(EvalReport).dump_python(report, mode="json"))
+
+
+def read_evaluation_file(path: Path) -> EvalReport:
+    """What `motus eval --out` wrote, or `motus eval --json` printed.
+
+    Raises:
+        DataError: It is something else.
+    """
+    try:
+        return TypeAdapter(EvalReport).validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        told = error.errors()[0] if isinstance(error, ValidationError) else None
+        why = f"{'.'.join(map(str, told['loc']))}: {told['msg']}" if told else str(error)
+        raise DataError(
+            f"{path} is no evaluation of this release: {why}",
+            hint="motus eval POLICY --env ENV --out FILE makes one",
+            where=str(path),
+        ) from error
+
+
+def summarize(
+    policy: str,
+    found: Sequence[Result],
+    protocol: ProtocolCard,
+    film: Path | None,
+    weights: str | None,
+) -> EvalReport:
+    """One result of many episodes."""
+    results = tuple(sorted((episode for episode, _, _ in found), key=lambda e: e.seed))
+    solved = [episode.steps for episode in results if episode.success]
+    times = [ms for _, own, _ in found for ms in own]
+    counts = {name: sum(c.get(name, 0) for _, _, c in found) for _, _, c in found for name in c}
+    low, high = wilson(len(solved), len(results))
+    steps = float(np.mean(solved)) if solved else None
+    goals = protocol.subgoals
+    shares = [len(episode.reached) / len(goals) for episode in results] if goals else []
     return EvalReport(
-        policy=str(policy),
-        env=env,
-        rate=successes / episodes,
+        policy=policy,
+        env=protocol.env,
+        rate=len(solved) / len(results),
         low=low,
         high=high,
-        episodes=episodes,
-        successes=successes,
-        mean_steps=float(np.mean(solved_steps)) if solved_steps else math.nan,
-        clipped=clipped,
-        seeds=(seeds[0], seeds[-1]),
-        results=tuple(results),
-        film=film,
-        weights=None if policy in ("expert", "random") else weights_hash(Path(policy)),
+        episodes=len(results),
+        successes=len(solved),
+        crashed=sum(episode.crash is not None for episode in results),
+        partial=float(np.mean(shares)) if goals else None,
+        mean_steps=steps,
+        time_to_success=None if steps is None else steps / protocol.rate,
+        counts=counts,
+        latency=_latency(times) if times else None,
+        results=results,
+        film=film if film is not None and film.is_file() else None,
+        weights=weights,
+        protocol=protocol,
     )
 
 
-def wilson(successes: int, count: int, z: float = 1.959964) -> tuple[float, float]:
-    """The 95 % score interval of a proportion (Wilson 1927)."""
-    share = successes / count
-    center = share + z * z / (2 * count)
-    half = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    scale = 1 + z * z / count
-    return max(0.0, (center - half) / scale), min(1.0, (center + half) / scale)
+def _latency(times: Sequence[float]) -> Latency:
+    median, p95, p99 = (round(float(v), 3) for v in np.percentile(times, (50, 95, 99)))
+    return Latency(median, p95, p99, round(max(times), 3), len(times))
 
 
-def run_episode(
-    simulator: Simulator, driver: Driver, seed: int, *, filmed: bool = False
-) -> tuple[Episode, Film | None]:
-    """Drive one episode until it is solved or its time is over."""
-    simulator.reset(seed)
-    driver.reset(seed)
-    frames = []
-    steps = 0
-    while steps < simulator.max_steps and not simulator.success:
-        for action in driver.actions(simulator, simulator.observe()):
-            simulator.step(action)
-            steps += 1
-            if filmed:
-                frames.append(next(iter(simulator.observe().images.values())).copy())
-            if simulator.success or steps == simulator.max_steps:
-                break
-    return Episode(seed, simulator.success, steps), np.stack(frames) if frames else None
+def _alone(setup: Setup, seeds: range, film: Path | None) -> Iterator[ProtocolCard | Result]:
+    """The protocol, then each episode, in this process."""
+    _start_worker(setup)
+    try:
+        yield _describe(seeds, setup.instruction, code_version())
+        for seed in seeds:
+            yield _work(seed, film if seed == seeds[0] else None)
+    finally:
+        _stop_worker()
 
 
-def make_driver(policy: str, simulator: Simulator, device: str) -> Driver:
-    """A driver by name, or of a bundle's folder."""
-    if policy == "expert":
-        return ExpertDriver()
-    if policy == "random":
-        return RandomDriver()
-    loaded = Policy.load(policy, device)
-    if loaded.card.name != simulator.card:
-        raise MismatchError(
-            f"the policy {policy} is for '{loaded.card.name}', "
-            f"{simulator.name} has a '{simulator.card}'",
-            hint="evaluate it in a simulator of its own robot",
-        )
-    return PolicyDriver(loaded)
+def _pooled(
+    setup: Setup, seeds: range, film: Path | None, workers: int
+) -> Iterator[ProtocolCard | Result]:
+    """The same in processes of their own; one that dies takes only its own episode with it."""
+    waiting = list(seeds)
+    described = False
+    while waiting:
+        with ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, (setup,)) as pool:
+            try:
+                if not described:
+                    yield pool.submit(_describe, seeds, setup.instruction, code_version()).result()
+                    described = True
+                jobs = [pool.submit(_work, s, film if s == seeds[0] else None) for s in waiting]
+                for job in jobs:
+                    yield job.result()
+                    waiting.pop(0)
+            except BrokenProcessPool:
+                if not described:
+                    raise MotusError(f"{DIED} when {setup.env} was started") from None
+                if workers == 1:  # in order, so it was the first one that is not done
+                    yield Episode(waiting.pop(0), False, 0, crash=DIED), [], {}
+                workers = 1  # which episode it was shows when they run one by one
+            finally:
+                pool.shutdown(cancel_futures=True)
 
 
-def _episodes(
-    policy: str, env: str, seeds: range, device: str, workers: int, film: Path | None
-) -> Iterator[tuple[Episode, int]]:
-    if workers <= 1:
-        _start_worker(policy, env, device, None)
-        try:
-            for seed in seeds:
-                yield _work(seed, film if seed == seeds[0] else None)
-        finally:
-            _stop_worker()
-        return
-    with ProcessPoolExecutor(
-        workers, get_context("spawn"), _start_worker, (policy, env, device, 1)
-    ) as pool:
-        jobs = [pool.submit(_work, s, film if s == seeds[0] else None) for s in seeds]
-        try:
-            for job in jobs:
-                yield job.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Sums come out the same, however many cores there are."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@dataclass
+class _Running:
+    setup: Setup
+    simulator: Simulator
+    driver: Driver
 
 
 # One per worker process; an error waits there for the first episode, since what an initializer
 # raises would only break the pool.
-_running: tuple[Simulator, Driver] | MotusError | None = None
+_running: _Running | Exception | None = None
 
 
-def _start_worker(policy: str, env: str, device: str, threads: int | None) -> None:
+def _start_worker(setup: Setup) -> None:
     global _running
-    if threads:
-        torch.set_num_threads(threads)
+    torch.set_num_threads(1)
     try:
-        simulator = open_simulator(env)
-        _running = (simulator, make_driver(policy, simulator, device))
-    except MotusError as error:
+        simulator = setup.opener(setup.env)
+        driver = make_driver(setup.policy, simulator, setup.device, setup.instruction)
+        _running = _Running(setup, simulator, driver)
+    except Exception as error:
         _running = error
 
 
 def _stop_worker() -> None:
     global _running
-    if isinstance(_running, tuple):
-        _running[0].close()
+    if isinstance(_running, _Running):
+        _running.simulator.close()
     _running = None
 
 
-def _work(seed: int, film: Path | None) -> tuple[Episode, int]:
-    if isinstance(_running, MotusError):
+def _ready() -> _Running:
+    if isinstance(_running, Exception):
         raise _running
     assert _running is not None
-    simulator, driver = _running
-    before = driver.policy.clipped if isinstance(driver, PolicyDriver) else 0
-    episode, frames = run_episode(simulator, driver, seed, filmed=film is not None)
+    return _running
+
+
+def _describe(seeds: range, instruction: str | None, code: str) -> ProtocolCard:
+    running = _ready()
+    return describe_protocol(running.simulator, running.driver, seeds, instruction, code)
+
+
+def _work(seed: int, film: Path | None) -> Result:
+    running = _ready()
+    watch = Stopwatch(running.driver)
+    try:
+        episode, frames = run_episode(running.simulator, watch, seed, filmed=film is not None)
+    except FATAL:
+        raise
+    except Exception as error:
+        episode, frames = Episode(seed, False, 0, crash=_told(error)), None
+        if not isinstance(error, SimulatorError):  # after one of those it starts anew by itself
+            with suppress(Exception):
+                running.simulator.close()
+            running.simulator = running.setup.opener(running.setup.env)
     if film is not None and frames is not None:
         film.parent.mkdir(parents=True, exist_ok=True)
-        write_film(film, frames, simulator.rate)
-    after = driver.policy.clipped if isinstance(driver, PolicyDriver) else 0
-    return episode, after - before
+        write_film(film, frames, running.simulator.rate)
+    if not isinstance(running.driver, PolicyDriver):
+        return episode, watch.times, {}
+    counts = asdict(running.driver.policy.counts)
+    del counts["calls"]
+    return replace(episode, clipped=running.driver.policy.clipped), watch.times, counts
+
+
+def _told(error: Exception) -> str:
+    lines = str(error).splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"

@@ -19,12 +19,12 @@ from motus_adapters import (
     write_bundle,
     write_format,
 )
-from motus_adapters.bundle import DecoderConfig, model_config
+from motus_adapters.bundle import DecoderConfig, build_model, model_config
 from motus_adapters.exports.formats import check_format
 from motus_adapters.measuring import Measured
 from motus_adapters.measuring import measure as measure_policy
 from motus_embodiments import Card, DataError, MismatchError, UsageError, load_card
-from motus_model import MODES, MotusModel, Role, Window
+from motus_model import MODES, Role, Window, network_config
 from motus_recipes.checkpoints import Weights, read_weights
 from motus_recipes.latent_target import fit_target
 from motus_recipes.model_card import model_card, read_evaluation
@@ -203,7 +203,11 @@ def _for_target(
         rate=meta.rate,
         instruction=state["instruction"],
         decoder=decoder,
+        encoders=state.get("encoders"),
     )
+    network = network_config(state["network"])
+    if network != model_config(config, space).network:
+        config = replace(config, network=network)
     return _Made(config, space, weights)
 
 
@@ -212,7 +216,7 @@ def _initial(weights: Weights, config: BundleConfig, space: ActionSpace) -> Weig
     import torch
 
     torch.manual_seed(0)
-    model = MotusModel(model_config(config, space))
+    model = build_model(config, space)
     kept = {k: v for k, v in weights.items() if k.startswith(("frames.", "decoder."))}
     return {**model.state_dict(), **kept}
 

@@ -1,8 +1,6 @@
 """The demo's page: one HTML file that opens from disk, pictures and films inside."""
 
-import base64
-import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +9,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from motus_adapters import DisFlow, UnifiedDataset, flow_canvas
+from motus_recipes.markup import escape, figure, film, picture, table, write_html
+from motus_recipes.mode_page import MODE_TITLES
 
 if TYPE_CHECKING:
     from motus_recipes.showcase import DemoReport
@@ -21,43 +21,33 @@ FRAMES = (0, 6, 12)  # of the episode whose canvas and flow are shown
 
 def write_page(folder: Path, report: "DemoReport", dataset: Path, run: Path) -> Path:
     """Write `index.html`; everything it shows lies inside it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    pictures = _canvas_and_flow(UnifiedDataset(dataset))
-    success = report.success
+    success, modes = report.success, MODE_TITLES.items()
     sections = [
+        "<p>Everything below was made by <code>motus demo</code>: a scripted expert was recorded, "
+        "anchoring data sampled, a latent-action codec and the three stages trained, and the "
+        "exported policy put back into the simulator.</p>",
         f"<p class='big'>{success.rate:.0%} <small>of {success.episodes} unseen cube places "
         f"(95 % interval {success.low:.0%} to {success.high:.0%}); with its initial weights "
         f"{success.untrained_rate:.0%}</small></p>",
-        "<h2>An episode of the exported policy</h2>" + _film(folder / "episode.mp4"),
+        "<h2>An episode of the exported policy</h2>",
+        film(folder / "episode.mp4", "an episode of the exported policy"),
         "<h2>Canvas and optical flow</h2><p>What the model sees, and the flow to the next frame "
-        "that the latent actions are encoded from (colour: direction, strength: speed).</p>"
-        + _image(pictures, "three canvases above the flow of their views"),
-        "<h2>Future frames: recorded (left) and predicted (right)</h2>"
-        + "".join(
-            f"<figure>{_film(folder / f'{mode}.mp4')}<figcaption>{label}</figcaption></figure>"
-            for mode, label in (
-                ("wm", "world model: given the actions"),
-                ("joint", "joint: frames and actions together"),
-                ("vgm", "video generation: from picture and words alone"),
-            )
+        "that the latent actions are encoded from (colour: direction, strength: speed).</p>",
+        picture(
+            _canvas_and_flow(UnifiedDataset(dataset)),
+            "three canvases above the flow of their views",
         ),
-        "<h2>Actions: recorded and predicted</h2>"
-        + "".join(
-            f"<figure>{_file(folder / f'{mode}.png', label)}"
-            f"<figcaption>{label}</figcaption></figure>"
-            for mode, label in (
-                ("vla", "policy: from the picture and words"),
-                ("idm", "inverse dynamics: from the true future frames"),
-            )
-        ),
-        "<h2>Stages</h2>" + _table(_stage_rows(report)),
-        "<h2>Latent actions, on held-out episodes</h2>" + _table(_latent_rows(report.latent)),
-        "<h2>Open loop</h2>" + _table(_open_loop_rows(report.open_loop)),
-        f"<p>Run folder: <code>{html.escape(str(run))}</code></p>",
+        "<h2>Future frames: recorded (left) and predicted (right)</h2>",
+        *(figure(film(folder / f"{mode}.mp4", label), label) for mode, label in modes),
+        "<h2>Actions: recorded and predicted</h2>",
+        *(figure(picture(folder / f"{mode}.png", label), label) for mode, label in modes),
+        "<h2>Stages</h2>" + table(_stage_rows(report), "stages"),
+        "<h2>Latent actions, on held-out episodes</h2>",
+        table(latent_rows(report.latent), "latent actions"),
+        "<h2>Open loop</h2>" + table(_open_loop_rows(report.open_loop), "open loop"),
+        f"<p>Run folder: <code>{escape(run)}</code></p>",
     ]
-    path = folder / "index.html"
-    path.write_text(_HEAD + "\n".join(sections) + "</main></body></html>\n")
-    return path
+    return write_html(folder / "index.html", "A Panda picks up a cube", sections)
 
 
 def flow_picture(flow: Float[np.ndarray, "2 h w"]) -> UInt8[np.ndarray, "h w 3"]:
@@ -73,8 +63,8 @@ def flow_picture(flow: Float[np.ndarray, "2 h w"]) -> UInt8[np.ndarray, "h w 3"]
         full = max(float(np.percentile(speed[band], 99)), 1e-6)
         value[band] = np.clip(speed[band] / full, 0, 1) * 255
     hsv = np.stack([hue, np.full_like(hue, 255), value], axis=-1).astype(np.uint8)
-    picture: UInt8[np.ndarray, "h w 3"] = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
-    return picture
+    colours: UInt8[np.ndarray, "h w 3"] = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
+    return colours
 
 
 def _canvas_and_flow(dataset: UnifiedDataset) -> UInt8[np.ndarray, "h w 3"]:
@@ -85,12 +75,12 @@ def _canvas_and_flow(dataset: UnifiedDataset) -> UInt8[np.ndarray, "h w 3"]:
         at = min(index, max(len(frames) - 2, 0))
         after = min(at + 1, len(frames) - 1)
         flow = flow_canvas(frames[at], frames[after], dataset.meta.layout, DisFlow())
-        picture = flow_picture(flow)
+        colours = flow_picture(flow)
         width = frames[at].shape[1] * 2
         canvas = cv2.resize(frames[at], None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST)
-        height = round(picture.shape[0] * width / picture.shape[1])
-        picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_NEAREST)
-        columns.append(np.concatenate([canvas, picture]))
+        height = round(colours.shape[0] * width / colours.shape[1])
+        colours = cv2.resize(colours, (width, height), interpolation=cv2.INTER_NEAREST)
+        columns.append(np.concatenate([canvas, colours]))
     return np.concatenate(columns, axis=1)
 
 
@@ -108,7 +98,8 @@ def _stage_rows(report: "DemoReport") -> list[dict[str, Any]]:
     ]
 
 
-def _latent_rows(latent: Mapping[str, Any]) -> list[dict[str, Any]]:
+def latent_rows(latent: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The health of latent actions, a row a dataset."""
     return [
         {
             "dataset": name,
@@ -130,56 +121,3 @@ def _open_loop_rows(open_loop: Mapping[str, Mapping[str, Any]]) -> list[dict[str
         }
         for mode, row in open_loop.items()
     ]
-
-
-def _table(rows: Sequence[Mapping[str, Any]]) -> str:
-    if not rows:
-        return ""
-    head = "".join(f"<th>{html.escape(key)}</th>" for key in rows[0])
-    body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(str(value))}</td>" for value in row.values()) + "</tr>"
-        for row in rows
-    )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def _image(picture: UInt8[np.ndarray, "h w 3"], label: str) -> str:
-    _, data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-    return _tag(data.tobytes(), label)
-
-
-def _file(path: Path, label: str) -> str:
-    return _tag(path.read_bytes(), label) if path.is_file() else ""
-
-
-def _tag(data: bytes, label: str) -> str:
-    text = base64.b64encode(data).decode()
-    return f"<img src='data:image/png;base64,{text}' alt='{html.escape(label)}'>"
-
-
-def _film(path: Path) -> str:
-    if not path.is_file():
-        return ""
-    text = base64.b64encode(path.read_bytes()).decode()
-    return f"<video controls loop muted autoplay src='data:video/mp4;base64,{text}'></video>"
-
-
-_HEAD = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Motus demo</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<style>
-body { font: 16px/1.5 system-ui, sans-serif; margin: 0; color: #222; background: #fafafa }
-main { max-width: 60rem; margin: auto; padding: 1rem }
-h1, h2 { line-height: 1.2 } h2 { margin-top: 2.5rem }
-.big { font-size: 3rem; line-height: 1.2; margin: 0 } .big small { font-size: 1rem }
-img, video { max-width: 100%; image-rendering: pixelated }
-figure { display: inline-block; margin: 0 1rem 1rem 0; vertical-align: top; max-width: 100% }
-figcaption { font-size: .85rem; color: #555 }
-table { border-collapse: collapse } th, td { padding: .2rem .8rem; text-align: left }
-tbody tr { border-top: 1px solid #ddd }
-</style></head><body><main>
-<h1>A Panda picks up a cube</h1>
-<p>Everything below was made by <code>motus demo</code>: a scripted expert was recorded,
-anchoring data sampled, a latent-action codec and the three stages trained, and the exported
-policy put back into the simulator.</p>
-"""

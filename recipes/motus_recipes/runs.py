@@ -10,7 +10,6 @@ RUN/run.json                   the tables of `motus train`, written last
 import json
 import platform
 import shutil
-import subprocess
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -23,6 +22,7 @@ import torch
 from motus_embodiments import MismatchError, UsageError
 from motus_recipes.engine import Engine
 from motus_recipes.library import Recipe
+from motus_recipes.provenance import git_state
 from motus_recipes.sources import find_datasets, identity, target_card
 from motus_recipes.stages import Results, StageReport, StageRunner
 from motus_recipes.trainer import Progress
@@ -197,7 +197,7 @@ def _open_run(
     (run / "recipe.json").write_text(json.dumps(recipe.resolved(), indent=2) + "\n")
     about = {
         "motus": version("motus-cli"),
-        "git": _git_state(),
+        "git": git_state(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "device": str(engine.device),
@@ -209,20 +209,6 @@ def _open_run(
     partial = run / "data.json.partial"
     partial.write_text(json.dumps(settings, indent=2) + "\n")
     partial.replace(file)
-
-
-def _git_state() -> str | None:
-    """Commit of the working folder, with `+` when files were changed; None outside of git."""
-    try:
-        commit, changed = (
-            subprocess.run(
-                ["git", *words], capture_output=True, text=True, check=True, timeout=10
-            ).stdout.strip()
-            for words in (("rev-parse", "HEAD"), ("status", "--porcelain"))
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return commit + ("+" if changed else "")
 
 
 def _difference(before: Any, now: Any, key: str = "") -> str:

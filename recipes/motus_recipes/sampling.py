@@ -1,19 +1,29 @@
 """One mode of a policy on a recorded episode, beside what really happened."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
+from pydantic import TypeAdapter
 
-from motus_adapters import Policy, UnifiedDataset, letterbox
+from motus_adapters import Policy, UnifiedDataset, letterbox, write_json
 from motus_embodiments import MismatchError, UsageError
 from motus_model import MODES, Role, SamplerConfig
 from motus_recipes.films import side_by_side, write_film
+from motus_recipes.markup import escape, write_html
+from motus_recipes.mode_page import mode_sections
+from motus_recipes.scores import (
+    ChannelScore,
+    VideoScores,
+    nearest_turns,
+    score_actions,
+    score_frames,
+)
+
+SAMPLES = "samples.json"
 
 matplotlib.use("agg")  # no window: pictures go to files
 
@@ -23,22 +33,33 @@ class SampleReport:
     """What `motus sample` wrote, and how near it came.
 
     Attributes:
-        video_psnr: Of the predicted future frames, dB; None when the mode solves no video.
-        still_psnr: Of simply repeating the condition frame: what a prediction has to beat.
-        action_mae: Mean absolute error of the actions as the network learns them (relative to the
-            condition frame where the card says so; a rotation vector near half a turn may flip
-            its sign and mean the same); None likewise.
-        action_mae_by_channel: The same per channel.
+        video: Scores of the predicted future frames; None when the mode solves no video.
+        still: Of simply repeating the condition frame: what a prediction has to beat.
+        action_mae: Mean absolute error over all canonical channels, steps and windows; None when
+            the mode solves no actions.
+        actions: Errors by channel and by step ahead.
     """
 
     mode: str
     episode: int
     film: Path | None
     plot: Path | None
-    video_psnr: float | None
-    still_psnr: float | None
+    video: VideoScores | None
+    still: VideoScores | None
     action_mae: float | None
-    action_mae_by_channel: Mapping[str, float] | None
+    actions: tuple[ChannelScore, ...]
+
+
+@dataclass(frozen=True)
+class SamplesReport:
+    """All five modes on one episode.
+
+    Attributes:
+        page: Films, plots and numbers on one page.
+    """
+
+    samples: tuple[SampleReport, ...]
+    page: Path
 
 
 @dataclass(frozen=True)
@@ -62,9 +83,22 @@ def sample(
     seed: int = 0,
     steps: int = 10,
     device: str = "cpu",
+    lpips: Path | None = None,
     force: bool = False,
 ) -> SampleReport:
     """Solve a mode on each window of an episode; write a film and a plot.
+
+    Args:
+        bundle: A policy.
+        dataset: Of the same robot.
+        episode: Of the dataset.
+        mode: One of five.
+        out: Folder for `MODE.mp4` and `MODE.png`.
+        seed: Of the noise.
+        steps: Denoising steps.
+        device: For the policy.
+        lpips: Weights that LPIPS needs; see `score_frames`.
+        force: Replace what is there.
 
     Raises:
         UsageError: For an unknown mode or episode, or an `out` that exists.
@@ -72,42 +106,77 @@ def sample(
     """
     if mode not in MODES:
         raise UsageError(f"no mode named '{mode}'", hint=f"modes: {', '.join(MODES)}")
-    film, plot = out / f"{mode}.mp4", out / f"{mode}.png"
-    for path in (film, plot):
-        if path.exists() and not force:
-            raise UsageError(f"{path} exists", hint="--force overwrites it", where=str(path))
+    _check_free([out / f"{mode}.mp4", out / f"{mode}.png"], force=force)
     policy = Policy.load(bundle, "cpu" if device == "auto" else device)
     windows = cut(policy, UnifiedDataset(dataset), episode)
+    return _write(policy, windows, episode, mode, out, seed, steps, lpips)
+
+
+def sample_all(
+    bundle: Path,
+    dataset: Path,
+    episode: int,
+    out: Path,
+    *,
+    seed: int = 0,
+    steps: int = 10,
+    device: str = "cpu",
+    lpips: Path | None = None,
+    force: bool = False,
+) -> SamplesReport:
+    """`sample` in all five modes; also `samples.json` and a page, `index.html`."""
+    _check_free([out / "index.html", out / SAMPLES], force=force)
+    policy = Policy.load(bundle, "cpu" if device == "auto" else device)
+    windows = cut(policy, UnifiedDataset(dataset), episode)
+    samples = tuple(
+        _write(policy, windows, episode, mode, out, seed, steps, lpips) for mode in MODES
+    )
+    page = out / "index.html"
+    report = SamplesReport(samples, page)
+    write_json(out / SAMPLES, TypeAdapter(SamplesReport).dump_python(report, mode="json"))
+    title = f"Five modes on episode {episode} of {dataset.name}"
+    told = f"<p>Policy <code>{escape(bundle)}</code>, told: {escape(windows.task)}</p>"
+    write_html(page, title, [told, *mode_sections(samples)])
+    return report
+
+
+def _check_free(paths: list[Path], *, force: bool) -> None:
+    for path in paths:
+        if path.exists() and not force:
+            raise UsageError(f"{path} exists", hint="--force overwrites it", where=str(path))
+
+
+def _write(
+    policy: Policy,
+    windows: Windows,
+    episode: int,
+    mode: str,
+    out: Path,
+    seed: int,
+    steps: int,
+    lpips: Path | None,
+) -> SampleReport:
+    """One mode: its film, its plot, its numbers."""
     video, actions = solve(policy, windows, mode, seed=seed, steps=steps)
     out.mkdir(parents=True, exist_ok=True)
-    chosen = MODES[mode]
-    names = [channel.name for channel in policy.card.action_channels]
-    report: dict[str, Any] = dict.fromkeys(
-        ("video_psnr", "still_psnr", "action_mae", "action_mae_by_channel")
-    )
-    if chosen.video is Role.SOLVE:
-        write_film(
-            film, side_by_side(_film(windows.future), _film(video)), policy.config.window.video_rate
-        )
-        report["video_psnr"] = psnr(video, windows.future)
-        still = np.broadcast_to(windows.pictures[:, None], windows.future.shape)
-        report["still_psnr"] = psnr(still, windows.future)
-    if chosen.action is Role.SOLVE:
-        relative = policy.space.adapter.relative
-        truth, guess = (relative(a, windows.state) for a in (windows.actions, actions))
-        draw_actions(plot, truth, guess, names, policy.config.window.action_rate)
-        error = np.abs(guess - truth)
-        report["action_mae"] = float(error.mean())
-        report["action_mae_by_channel"] = {
-            name: float(value) for name, value in zip(names, error.mean((0, 1)), strict=True)
-        }
-    return SampleReport(
-        mode=mode,
-        episode=episode,
-        film=film if chosen.video is Role.SOLVE else None,
-        plot=plot if chosen.action is Role.SOLVE else None,
-        **report,
-    )
+    film = plot = scores = still = mae = None
+    errors: tuple[ChannelScore, ...] = ()
+    if MODES[mode].video is Role.SOLVE:
+        film = out / f"{mode}.mp4"
+        shown = side_by_side(_film(windows.future), _film(video))
+        write_film(film, shown, policy.config.window.video_rate)
+        repeated = np.broadcast_to(windows.pictures[:, None], windows.future.shape)
+        scores = score_frames(video, windows.future, lpips)
+        still = score_frames(repeated, windows.future, lpips)
+    if MODES[mode].action is Role.SOLVE:
+        plot = out / f"{mode}.png"
+        channels = policy.card.action_channels
+        near = nearest_turns(actions, windows.actions, channels)
+        names = [f"{channel.name} ({channel.unit})" for channel in channels]
+        draw_actions(plot, windows.actions, near, names, policy.config.window.action_rate)
+        errors = score_actions(actions, windows.actions, channels)
+        mae = float(np.mean([error.mae for error in errors]))
+    return SampleReport(mode, episode, film, plot, scores, still, mae, errors)
 
 
 def cut(policy: Policy, dataset: UnifiedDataset, episode: int) -> Windows:
@@ -160,12 +229,6 @@ def solve(
     video = policy.model.decode(solved.video)[:, :, 1:].permute(0, 2, 3, 4, 1)
     pixels = (video * 255).round().clamp(0, 255).byte().cpu().numpy()
     return pixels, space.decode_actions(solved.actions.cpu().numpy(), windows.state)
-
-
-def psnr(guess: UInt8[np.ndarray, "..."], truth: UInt8[np.ndarray, "..."]) -> float:
-    """Peak signal-to-noise ratio over all pixels, dB."""
-    error = np.square(guess.astype(np.float64) - truth).mean()
-    return float(10 * np.log10(255**2 / max(error, 1e-9)))
 
 
 def draw_actions(

@@ -213,19 +213,24 @@ def _report(
     out: Path,
 ) -> DemoReport:
     codec = next(stage for stage in trained.stages if stage.name == "codec")
-    kept = ("video_psnr", "still_psnr", "action_mae")
     return DemoReport(
         success=Success(solved.rate, solved.low, solved.high, solved.episodes, unsolved.rate),
         stages=trained.stages,
         latent=codec.details["health"],
-        open_loop={
-            mode: {key: getattr(report, key) for key in kept if getattr(report, key) is not None}
-            for mode, report in samples.items()
-        },
+        open_loop={mode: _numbers(sample) for mode, sample in samples.items()},
         seconds=dict(seconds),
         bundle=bundle,
         page=out / "page" / "index.html",
     )
+
+
+def _numbers(sample: SampleReport) -> dict[str, float]:
+    found = {
+        "video_psnr": sample.video.psnr if sample.video else None,
+        "still_psnr": sample.still.psnr if sample.still else None,
+        "action_mae": sample.action_mae,
+    }
+    return {key: value for key, value in found.items() if value is not None}
 
 
 def _finished(dataset: Path) -> bool:

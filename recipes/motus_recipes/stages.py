@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from motus_adapters import UnifiedDataset
+from motus_adapters import UnifiedDataset, open_encoders
 from motus_embodiments import DataError, MissingError
 from motus_model import CodecConfig, LatentActionCodec, ModelConfig, MotusConfig, shipped_frames
 from motus_recipes.cache import Cached, open_cached
@@ -37,7 +37,6 @@ from motus_recipes.schema import EncodersSpec, Stage
 from motus_recipes.starting import (
     imported_sizes,
     imported_weights,
-    pretrained,
     stage_weights,
 )
 from motus_recipes.trainer import Fit, Loop, Progress, fit
@@ -142,8 +141,8 @@ class StageRunner:
             state["robot"] = dataset.meta.to_dict()
             state["instruction"] = dataset.episodes[0].task
             state["network"] = asdict(objective.model.network)
-            if self.recipe.spec.encoders is not None:
-                state["encoders"] = self.recipe.spec.encoders.model_dump()
+            if objective.model.encoders is None:
+                state["encoders"] = (self.recipe.spec.encoders or EncodersSpec()).model_dump()
         if self.engine.main:
             write_folder(self.folder / "result", {"weights": weights}, state)
             shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
@@ -183,7 +182,7 @@ class StageRunner:
         encoders = None
         if not has_own:
             spec = self.recipe.spec.encoders or EncodersSpec()
-            encoders = pretrained(spec, model.network)
+            encoders = open_encoders(spec.model_dump(), model.network)
         objective = PolicyObjective(
             data,
             model,

@@ -1,24 +1,11 @@
-"""What a stage begins with from outside its run: a network, pretrained encoders."""
+"""What a stage begins with from outside its run: a network."""
 
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
-from motus_embodiments import DataError, MismatchError, MissingError
-from motus_model import (
-    EncoderPlaces,
-    Encoders,
-    MotusConfig,
-    WeightsError,
-    load_encoders,
-    read_network,
-    read_sizes,
-)
+from motus_embodiments import DataError
+from motus_model import MotusConfig, WeightsError, read_network, read_sizes
 from motus_recipes.checkpoints import Weights, read_weights
-from motus_recipes.schema import EncodersSpec
-
-PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16}
 
 
 def stage_weights(folder: Path) -> Weights | None:
@@ -61,31 +48,6 @@ def imported_weights(folder: Path) -> Weights:
     except WeightsError as error:
         raise _not_imported(folder, error) from error
     return {f"network.{key}": value for key, value in weights.items()}
-
-
-def pretrained(spec: EncodersSpec, network: MotusConfig) -> Encoders:
-    """The frozen encoders of a size that has no small ones.
-
-    Raises:
-        MissingError: When one can't be loaded.
-        MismatchError: When one gives something else than the network reads.
-    """
-    places = EncoderPlaces(spec.frames, spec.text, spec.tokenizer, spec.perception)
-    try:
-        encoders = load_encoders(
-            places, text_tokens=network.video.text_tokens, dtype=PRECISIONS[spec.precision]
-        )
-    except WeightsError as error:
-        raise MissingError(
-            str(error), hint="`encoders` of the recipe names local folders or hub names"
-        ) from error
-    try:
-        encoders.check(network)
-    except WeightsError as error:
-        raise MismatchError(
-            str(error), hint="`encoders` and `start` of the recipe say which are used"
-        ) from error
-    return encoders
 
 
 def _not_imported(folder: Path, error: WeightsError) -> DataError:

@@ -230,7 +230,7 @@ def test_a_zip_that_climbs_out(layouts, tmp_path):
 
 def test_a_flipped_bit_of_what_motus_records(tmp_path):
     """`motus record` stores checksums: no bit of numbers or pictures flips unseen."""
-    from motus_adapters.recording import Demonstration, _write
+    from motus_adapters.recorders import Demonstration, write_demo
 
     draw = np.random.default_rng(0)
     demonstration = Demonstration(
@@ -244,7 +244,7 @@ def test_a_flipped_bit_of_what_motus_records(tmp_path):
     )
     path = tmp_path / "demos.hdf5"
     with h5py.File(path, "w") as h5:
-        _write(h5.create_group("data"), 0, demonstration)
+        write_demo(h5.create_group("data"), 0, demonstration)
     names = ["actions", "obs/joint_pos", "obs/gripper_pos", "obs/top_image"]
     with h5py.File(path) as h5:
         places = [h5[f"data/demo_0/{name}"].id.get_chunk_info(0) for name in names]

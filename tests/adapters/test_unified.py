@@ -37,8 +37,8 @@ class Job:
     def load(self):
         length = LENGTHS[self.index % len(LENGTHS)]
         state = np.stack([np.linspace(0.1, 0.2, length), np.full(length, 0.01 * self.index)], 1)
-        if self.bad == "nan":
-            state[length // 2, 1] = np.nan
+        if self.bad in ("nan", "huge"):
+            state[length // 2, 1] = np.nan if self.bad == "nan" else 1e300
         frames = length - 1 if self.bad == "short" else length
         return EpisodeData(
             frames=({"head": self.picture(t)} for t in range(frames)),
@@ -193,6 +193,7 @@ def test_lerobot_reads_windows_of_it(written):
     ("bad", "message"),
     [
         ("nan", "observation.state 'y' is nan at frame 3"),
+        ("huge", r"'y' is 1e\+300 at frame 3"),
         ("short", "has 6 frames and 7 rows"),
         ("narrow", r"action has shape \(7, 1\), expected \(7, 2\)"),
     ],

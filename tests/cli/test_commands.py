@@ -21,7 +21,9 @@ class Calls:
         if "on_progress" in options:
             options["on_progress"](1, 2, "note")
         return SimpleNamespace(
-            card="franka", model_dump=lambda: {"a": 1, "next": "motus export --target franka"}
+            card="franka",
+            results=(),
+            model_dump=lambda: {"a": 1, "next": "motus export --target franka"},
         )
 
 
@@ -84,6 +86,24 @@ def stand_in(replace):
             ["eval", "expert", "--env", "e:T", "--episodes", 5],
             ("expert", "e:T", 5, 0),
             {"device": "auto"},
+        ),
+        (
+            "motus_recipes.sample_all",
+            ["sample", "policies/f", "--dataset", "data/pick", "--all-modes"],
+            (Path("policies/f"), Path("data/pick"), 0, Path("samples")),
+            {"seed": 0, "lpips": None},
+        ),
+        (
+            "motus_recipes.compare",
+            ["compare", "a.json", "b.json"],
+            (Path("a.json"), Path("b.json")),
+            {},
+        ),
+        (
+            "motus_recipes.report",
+            ["report", "runs/a", "runs/b"],
+            ([Path("runs/a"), Path("runs/b")], Path("report.html")),
+            {"force": False},
         ),
         (
             "motus_recipes.export",

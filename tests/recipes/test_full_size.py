@@ -10,10 +10,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
 
+from motus_adapters import Policy
 from motus_embodiments import DataError, MismatchError, MissingError
 from motus_model import SIZES, Motus, MotusConfig
 from motus_model.action_expert import ActionConfig
@@ -21,7 +23,7 @@ from motus_model.network_folder import read_network
 from motus_model.official import FILE, write_official
 from motus_model.understanding_expert import UnderstandingConfig
 from motus_model.video_expert import VideoConfig
-from motus_recipes import load_recipe, train
+from motus_recipes import export, load_recipe, train
 from motus_recipes.checkpoints import read_weights
 from tests.model.tiny_hub import write_qwen, write_umt5, write_vae
 
@@ -138,6 +140,25 @@ def test_it_trains_from_an_official_checkpoint(motus, recipe, squares, tmp_path)
 def small_canvas(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fewer pixels, where their number is not the point."""
     monkeypatch.setitem(SIZES, "motus-8b", replace(SIZES["motus-8b"], canvas=(64, 64)))
+
+
+@pytest.mark.usefixtures("small_canvas")
+def test_its_policy_runs_with_the_encoders_that_it_names(motus, recipe, squares, tmp_path):
+    path = recipe({"name": "stage3", "start": str(imported(motus, tmp_path))})
+    run, out = tmp_path / "run", tmp_path / "policy"
+    train(load_recipe(str(path)), run=run, data={"target": squares}, device="cpu")
+    export(run, "pusht", out, steps=2)
+    policy = Policy.load(out)
+    picture = np.zeros((48, 48, 3), np.uint8)
+    camera = policy.card.cameras[0].name
+    actions = policy.act({camera: picture}, np.full(2, 200.0), "push the block")
+    assert actions.shape == (8, 2)
+    assert np.isfinite(actions).all()
+    config = json.loads((out / "config.json").read_text())
+    config["encoders"]["text"] = str(tmp_path / "gone")
+    (out / "config.json").write_text(json.dumps(config))
+    with pytest.raises(MismatchError, match="encoders"):
+        Policy.load(out)
 
 
 @pytest.mark.usefixtures("small_canvas")

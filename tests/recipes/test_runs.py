@@ -169,7 +169,7 @@ def test_sample_writes_what_a_mode_solves(finished: Path, squares: Path, tmp_pat
     assert (report.plot is not None) == (mode in ("idm", "vla", "joint"))
     for path in (report.film, report.plot):
         assert path is None or path.stat().st_size > 500
-    assert (report.video_psnr is not None) == (report.film is not None)
+    assert (report.video is not None) == (report.film is not None)
     with pytest.raises(UsageError):
         sample(bundle, squares, 99, mode, tmp_path / "other")
 

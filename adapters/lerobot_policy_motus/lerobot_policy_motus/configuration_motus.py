@@ -16,7 +16,7 @@ from motus_model import MODES, SIZES
 @PreTrainedConfig.register_subclass(POLICY_TYPE)
 @dataclass
 class MotusConfig(PreTrainedConfig):  # type: ignore[misc]
-    """Attributes up to `decoder` are those of a bundle's `config.json`.
+    """Attributes up to `encoders` are those of a bundle's `config.json`.
 
     Attributes:
         size: Name of the model's size.
@@ -28,6 +28,8 @@ class MotusConfig(PreTrainedConfig):  # type: ignore[misc]
         execute: Actions of a chunk to carry out before asking again.
         instruction: For simulators that give no task.
         decoder: Of a policy of latent actions.
+        network: Sizes of the network, where they are not the size's own.
+        encoders: Where the pretrained encoders lie, of a size that carries none of its own.
         embodiment: Card of the dataset's robot; a unified dataset carries its own.
         chunk_size: Actions of a chunk, one a frame; the size's own if left out.
         video_frames: Future frames, spread over the chunk; the size's own if left out.
@@ -50,6 +52,8 @@ class MotusConfig(PreTrainedConfig):  # type: ignore[misc]
     execute: int = 2
     instruction: str = ""
     decoder: dict[str, Any] | None = None
+    network: dict[str, Any] | None = None
+    encoders: dict[str, str] | None = None
 
     embodiment: str | None = None
     chunk_size: int | None = None
@@ -141,5 +145,5 @@ class MotusConfig(PreTrainedConfig):  # type: ignore[misc]
 
 _BUNDLE = (
     *("size", "window", "canvas", "rate", "mode", "steps", "execute", "instruction"),
-    "decoder",
+    *("decoder", "network", "encoders"),
 )

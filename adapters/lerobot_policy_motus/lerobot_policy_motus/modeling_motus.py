@@ -18,7 +18,7 @@ import motus_model
 from lerobot_policy_motus.configuration_motus import MotusConfig
 from lerobot_policy_motus.dataset import card_and_layout, fit_space
 from motus_adapters import ActionSpace, Policy, read_bundle
-from motus_adapters.bundle import fill_bundle, model_config
+from motus_adapters.bundle import build_model, fill_bundle
 from motus_adapters.lerobot_files import CANVAS_KEY, POLICY_TYPE, lerobot_config
 from motus_adapters.policy import DECODER, load_weights, make_decoder
 from motus_embodiments import MismatchError, UsageError
@@ -67,7 +67,7 @@ class MotusPolicy(PreTrainedPolicy):  # type: ignore[misc]
         _declare(config, space)
         config.space = space  # the processors take it from there
         bundle = config.bundle()
-        model = MotusModel(model_config(bundle, space))
+        model = build_model(bundle, space)
         _load_frames(model)
         decoder = make_decoder(bundle, space)
         self.runner = Policy(model, bundle, space, torch.device("cpu"), decoder=decoder)

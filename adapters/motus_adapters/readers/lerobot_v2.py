@@ -21,6 +21,7 @@ from motus_adapters.readers.lerobot_meta import (
 from motus_adapters.readers.videos import video_of
 from motus_embodiments import DataError
 
+_CHUNK = 1000  # episodes a folder, where nothing else is said
 _VIDEO = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"
 
 
@@ -98,7 +99,8 @@ def _describe(
 
 
 def _videos(root: Path, info: dict[str, Any], number: int) -> tuple[tuple[str, Path, float], ...]:
-    chunk = number // int(info.get("chunks_size") or 1000)
+    size = info.get("chunks_size")
+    chunk = number // (size if isinstance(size, int) and size > 0 else _CHUNK)
     found = []
     for key in video_features(info):
         values = {"episode_chunk": chunk, "video_key": key, "episode_index": number}

@@ -1,5 +1,8 @@
 """An MCAP file: its topics, when their messages were logged, and the messages decoded."""
 
+import os
+import struct
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -155,12 +158,26 @@ def opened(path: Path) -> Iterator[Bag]:
             summary = reader.get_summary()
             if summary is None:
                 raise _damaged(path, "has no summary: the recorder was stopped half-way")
+            _check_summary(path, stream)
             yield Bag(path, reader, (Ros2(), Protobuf()), summary, stream)
     except (DataError, MissingError, GeneratorExit):
         raise
     except Exception as error:  # struct, zstandard, lz4, the decoders: no common error type
         reason = str(error) or type(error).__name__
         raise _damaged(path, f"cannot be read as MCAP: {reason}") from error
+
+
+def _check_summary(path: Path, stream: IO[bytes]) -> None:
+    """Compare the summary with its checksum: messages that the index lacks would not be missed.
+
+    It ends with the footer's fields: where it starts, where its offsets start, and the CRC of all
+    before (MCAP specification, "Footer"). 0 stands for no checksum.
+    """
+    end = stream.seek(-len(MAGIC) - 20, os.SEEK_END)
+    start, _, stated = struct.unpack("<QQI", stream.read(20))
+    stream.seek(start)
+    if stated and zlib.crc32(stream.read(max(0, end + 16 - start))) != stated:
+        raise _damaged(path, "has a damaged summary")
 
 
 def _damaged(path: Path, what: str) -> DataError:

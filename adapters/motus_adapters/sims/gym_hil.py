@@ -5,55 +5,55 @@ frame, then the gripper's opening from 0 closed to 1 open). gym-hil itself takes
 control target; the difference to that target is what is sent, at most `MAX_MOVE` a step.
 """
 
-import os
-
-os.environ.setdefault("MUJOCO_GL", "egl")
-
-import mujoco
 import numpy as np
 from gym_hil.envs.panda_pick_gym_env import PandaPickCubeGymEnv
 from jaxtyping import Float
 
+from motus_adapters.sims.drawing import Painter
 from motus_adapters.sims.protocol import Observation
+from motus_adapters.sims.versions import versions_of
 
 MAX_MOVE = 0.03  # m a step and axis, gym-hil's own limit for teleoperation
 DOWN = np.array([np.pi, 0.0, 0.0])  # the controller's fixed orientation: gripper pointing down
 DRIVER_CLOSED = 0.8  # rad, the 2F-85's driver joint when closed
 HOVER, GRASP, LIFT = 0.10, 0.005, 0.28  # m above the cube, above its centre, above the table
 CLOSE_STEPS = 5
+NOISE = 0.008  # m, spread of a push off the expert's way
 CAMERAS = {"front": "front", "wrist": "handcam_rgb"}
 
 
 class PandaPickCube:
     """Pick up the cube at a random place and lift it by 10 cm."""
 
-    name = "gym-hil:PandaPickCube"
     card = "franka"
     rate = 10.0
-    instruction = "pick up the cube"
     max_steps = 50
+    cameras = tuple(CAMERAS)
+    subgoals = ("reached", "lifted")
+    has_expert = True
 
-    def __init__(self, image_size: int = 128) -> None:
+    def __init__(self, name: str, instruction: str, image_size: int) -> None:
+        self.name, self.instruction = name, instruction
+        self.versions = versions_of("gym-hil", "mujoco")
         self._env = PandaPickCubeGymEnv(random_block_position=True)
         model = self._env.model
-        # Shadows, reflections and multi-sampling cost ten times the rest on a CPU renderer.
-        model.vis.quality.shadowsize = 0
-        model.vis.quality.offsamples = 0
-        model.vis.global_.offwidth = model.vis.global_.offheight = image_size
-        self._renderer = mujoco.Renderer(model, image_size, image_size)
-        for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
-            self._renderer.scene.flags[flag] = 0
+        self._paint = Painter(model, image_size)
         self._gripper = model.actuator("fingers_actuator").id
         self._joints = [model.joint(f"joint{i}").qposadr[0] for i in range(1, 8)]
         self._driver = model.joint("right_driver_joint").qposadr[0]
         self._grasped = 0
         self._rest_height = 0.0
+        self._reached: set[str] = set()
 
     @property
     def success(self) -> bool:
         """gym-hil's own measure: the cube is 10 cm above its rest, between the fingers."""
-        lift = self._cube[2] - self._rest_height
-        return bool(lift > 0.1 and np.linalg.norm(self._cube - self._tcp) < 0.05)
+        return self._lift > 0.1 and self._is_near
+
+    @property
+    def reached(self) -> tuple[str, ...]:
+        """The cube was between the fingers; it was 2 cm above its rest."""
+        return tuple(goal for goal in self.subgoals if goal in self._reached)
 
     def reset(self, seed: int) -> None:
         """Home pose and a cube place drawn from the seed."""
@@ -65,14 +65,12 @@ class PandaPickCube:
         self._env.data.ctrl[self._gripper] = 0
         self._rest_height = float(self._cube[2])
         self._grasped = 0
+        self._reached = set()
 
     def observe(self) -> Observation:
         """Two pictures, seven joint angles (rad) and the measured opening of the gripper."""
-        images = {}
-        for name, camera in CAMERAS.items():
-            self._renderer.update_scene(self._env.data, camera=camera)
-            images[name] = self._renderer.render()
         data = self._env.data
+        images = {name: self._paint(data, camera) for name, camera in CAMERAS.items()}
         opening = 1 - float(data.qpos[self._driver]) / DRIVER_CLOSED
         state = np.append(data.qpos[self._joints], np.clip(opening, 0, 1))
         return Observation(images, state.astype(np.float32))
@@ -84,6 +82,10 @@ class PandaPickCube:
         closed_now = data.ctrl[self._gripper] / 255
         grip = np.clip((1 - action[6]) - closed_now, -1, 1)
         self._env.apply_action(np.array([*move, 0, 0, 0, grip]))
+        if self._is_near:
+            self._reached.add("reached")
+            if self._lift > 0.02:
+                self._reached.add("lifted")
 
     def expert(self) -> Float[np.ndarray, " 7"]:
         """Above the cube, down, close, up; the command is reachable within this step."""
@@ -110,10 +112,27 @@ class PandaPickCube:
             self.step(np.array([*goal, *DOWN, 1.0]))
         self._env.data.mocap_pos[0] = self._tcp
 
+    def jitter(
+        self, action: Float[np.ndarray, " 7"], generator: np.random.Generator
+    ) -> Float[np.ndarray, " 7"]:
+        """A push of the hand, until it closes."""
+        pushed = action.copy()
+        if action[-1] > 0.5:
+            pushed[:3] += generator.normal(0, NOISE, 3)
+        return pushed
+
     def close(self) -> None:
         """Release both renderers."""
-        self._renderer.close()
+        self._paint.close()
         self._env.close()
+
+    @property
+    def _lift(self) -> float:
+        return float(self._cube[2] - self._rest_height)
+
+    @property
+    def _is_near(self) -> bool:
+        return bool(np.linalg.norm(self._cube - self._tcp) < 0.05)
 
     @property
     def _cube(self) -> Float[np.ndarray, " 3"]:
@@ -122,3 +141,9 @@ class PandaPickCube:
     @property
     def _tcp(self) -> Float[np.ndarray, " 3"]:
         return self._env.data.sensor("2f85/pinch_pos").data.copy()
+
+
+def make(name: str, task: str, instruction: str, image_size: int) -> PandaPickCube:
+    """Start the one task there is."""
+    del task
+    return PandaPickCube(name, instruction, image_size)

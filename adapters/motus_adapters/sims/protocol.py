@@ -7,6 +7,15 @@ from typing import Protocol
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from motus_embodiments import MotusError
+
+
+class SimulatorError(MotusError):
+    """A simulator that died, hung, or answered nonsense; the next `reset` starts it anew."""
+
+    code = "simulator"
+    exit_code = 1
+
 
 @dataclass(frozen=True)
 class Observation:
@@ -30,6 +39,10 @@ class Simulator(Protocol):
         rate: Control rate in Hz.
         instruction: The task in words.
         max_steps: Steps after which an episode has failed.
+        cameras: Names of the pictures of an observation.
+        subgoals: What has to be reached on the way, in this order; () where none is declared.
+        has_expert: Whether `expert` knows what to do.
+        versions: Packages that decide how an episode goes, and their versions.
     """
 
     name: str
@@ -37,10 +50,19 @@ class Simulator(Protocol):
     rate: float
     instruction: str
     max_steps: int
+    cameras: tuple[str, ...]
+    subgoals: tuple[str, ...]
+    has_expert: bool
+    versions: Mapping[str, str]
 
     @property
     def success(self) -> bool:
-        """Whether the task has been solved in the running episode."""
+        """Whether the task is solved now."""
+        ...
+
+    @property
+    def reached(self) -> tuple[str, ...]:
+        """The sub-goals that have been reached at some time of the running episode."""
         ...
 
     def reset(self, seed: int) -> None:
@@ -53,10 +75,22 @@ class Simulator(Protocol):
         """Apply a native action for one control period."""
 
     def expert(self) -> Float[np.ndarray, " a"]:
-        """What the scripted expert would do now, as a native action."""
+        """What the scripted expert would do now, as a native action.
+
+        Raises:
+            UsageError: There is no expert.
+        """
 
     def disturb(self, generator: np.random.Generator) -> None:
-        """Move the robot to a random start, for recordings with variety."""
+        """Move the robot to a random start, for recordings with variety; may do nothing."""
+
+    def jitter(
+        self, action: Float[np.ndarray, " a"], generator: np.random.Generator
+    ) -> Float[np.ndarray, " a"]:
+        """The action with a push off its way, for recordings that show how to come back (DART).
+
+        Gives back the action itself where a push would spoil the task.
+        """
 
     def close(self) -> None:
-        """Release graphics resources."""
+        """Release graphics resources and processes."""
