@@ -50,7 +50,8 @@ def _task_row(name: str) -> dict[str, Any]:
     from motus_adapters import find_entry
 
     entry = find_entry(name)
-    return {"name": name, "instruction": entry.instruction, "robot": entry.robot or None}
+    told = entry.instruction or "its own words"
+    return {"name": name, "expert": entry.has_expert, "instruction": told}
 
 
 def check(

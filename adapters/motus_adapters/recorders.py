@@ -105,7 +105,8 @@ class LeRobotRecorder:
             frame = {f"observation.images.{n}": film[row] for n, film in episode.images.items()}
             numbers = {"observation.state": state, "action": action}
             self._dataset.add_frame({**frame, **numbers, "task": episode.instruction})
-        self._dataset.save_episode()
+        # Encoding in parallel would fork a process that has threads.
+        self._dataset.save_episode(parallel_encoding=False)
 
     def finish(self) -> None:
         """Write what belongs to all of them."""

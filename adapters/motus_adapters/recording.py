@@ -15,6 +15,7 @@ from motus_adapters.sims import Simulator, SimulatorError, open_simulator
 from motus_embodiments import DataError, MotusError, UsageError, nearest
 
 AFTER_SUCCESS = 3  # steps recorded beyond success, so that the end is part of the data
+HDF5_SUFFIXES = (".hdf5", ".h5")  # by which `motus convert` finds them
 Progress = Callable[[int, int, str], None]
 
 
@@ -109,6 +110,8 @@ def record(
     """
     if layout not in RECORDERS:
         raise UsageError(f"--format knows no '{layout}'", hint=nearest(layout, RECORDERS))
+    if layout == "hdf5" and out.suffix not in HDF5_SUFFIXES:
+        raise UsageError(f"{out} is no name of an HDF5 file", hint=f"--out {out}.hdf5")
     if out.exists() and not force:
         raise UsageError(f"{out} exists", hint="--force overwrites it", where=str(out))
     out.parent.mkdir(parents=True, exist_ok=True)

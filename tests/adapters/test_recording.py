@@ -60,7 +60,7 @@ def test_a_crashed_episode_is_counted_and_named(fake, tmp_path):
 
 def test_a_simulator_that_always_crashes_leaves_nothing(fake, tmp_path):
     fake(lambda name, size: point("raises", size))
-    with pytest.raises(SimulatorError, match="crashed, first with seed 0.*fell through"):
+    with pytest.raises(SimulatorError, match=r"crashed, first with seed 0.*fell through"):
         record("fake:raises", tmp_path / "a.hdf5", episodes=1)
     assert not list(tmp_path.iterdir())
 
@@ -83,6 +83,11 @@ def test_what_is_there_stays_when_the_new_one_fails(fake, tmp_path):
     assert out.read_text() == "old"
 
 
+def test_a_file_is_named_so_that_it_is_found_again(tmp_path):
+    with pytest.raises(UsageError, match="no name of an HDF5 file"):
+        record("fake:well", tmp_path / "pick")
+
+
 def test_an_unknown_format_is_named(tmp_path):
     with pytest.raises(UsageError, match="'hdf4'") as caught:
         record("fake:well", tmp_path / "a", layout="hdf4")
@@ -92,16 +97,14 @@ def test_an_unknown_format_is_named(tmp_path):
 @pytest.mark.parametrize("layout", ["hdf5", "lerobot"])
 def test_a_recording_is_read_back(layout, tmp_path):
     pytest.importorskip("metaworld")
-    out = tmp_path / "rec"
+    out, twin = tmp_path / f"a.{layout}", tmp_path / f"b.{layout}"
     report = record("metaworld:reach-v3", out, episodes=1, seed=2, image_size=64, layout=layout)
-    again = record(
-        "metaworld:reach-v3", tmp_path / "b", episodes=1, seed=2, image_size=64, layout=layout
-    )
+    again = record("metaworld:reach-v3", twin, episodes=1, seed=2, image_size=64, layout=layout)
     assert (report.frames, report.card) == (again.frames, "sawyer-metaworld")
-    source = open_source(out)
-    assert source is not None
+    _, episodes = open_source(out)
+    assert [episode.num_frames for episode in episodes] == [report.frames]
     if layout == "hdf5":
-        with h5py.File(out) as one, h5py.File(tmp_path / "b") as two:
+        with h5py.File(out) as one, h5py.File(twin) as two:
             for name in ("actions", "obs/joint_pos", "obs/gripper_pos", "obs/corner2_image"):
                 key = f"data/demo_0/{name}"
                 assert np.array_equal(one[key][()], two[key][()])

@@ -7,6 +7,7 @@ from motus_adapters import (
     check_simulator,
     environment_state,
     families,
+    find_entry,
     open_simulator,
     simulator_names,
 )
@@ -22,7 +23,7 @@ TRIED = (
     "metaworld:pick-place-v3",
     "robosuite:Lift-Panda",
     "robosuite:Lift-UR5e",
-    "libero:libero_10/0",
+    pytest.param("libero:libero_10/0", marks=pytest.mark.slow),
 )
 
 
@@ -43,6 +44,7 @@ def test_a_simulator_keeps_its_promises(name):
         broken = [check for check in check_simulator(simulator) if not check.ok]
         assert not broken
         assert simulator.name == name
+        assert simulator.has_expert == find_entry(name).has_expert
         assert simulator.max_steps > 0
         assert simulator.versions
     finally:
@@ -79,6 +81,7 @@ def test_the_catalogue_names_cards_that_exist():
         for card in (*family.robots.values(), family.card or "franka"):
             assert load_card(card).name == card
         assert family.tasks or family.suites
+        assert family.experts == "all" or set(family.experts) <= set(family.tasks)
     names = list(simulator_names())
     assert len(names) == len(set(names))
     assert sum(name.startswith("metaworld:") for name in names) == 50

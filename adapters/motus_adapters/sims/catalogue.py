@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -27,6 +27,7 @@ class Family(BaseModel):
         requirements: What that environment is built from, pinned.
         robots: Robot -> embodiment card; then a task's name is `TASK-ROBOT`.
         card: Embodiment card of the robot, where a host knows one only.
+        experts: The tasks that have a scripted expert.
         tasks: Task -> what the robot is told.
         suites: Suite -> number of its tasks, named `SUITE/NUMBER`; they say themselves what to do.
     """
@@ -41,6 +42,7 @@ class Family(BaseModel):
     requirements: tuple[str, ...] = ()
     robots: dict[str, str] = {}
     card: str = ""
+    experts: tuple[str, ...] | Literal["all"] = ()
     tasks: dict[str, str] = {}
     suites: dict[str, int] = {}
 
@@ -87,6 +89,11 @@ class Entry:
     def instruction(self) -> str:
         """What the robot is told; "" where only the simulator knows."""
         return self.family.tasks.get(self.task, "")
+
+    @property
+    def has_expert(self) -> bool:
+        """Whether a scripted expert knows how to do it."""
+        return self.family.experts == "all" or self.task in self.family.experts
 
 
 @cache

@@ -97,7 +97,8 @@ class Aloha:
     def expert(self) -> Float[np.ndarray, " 14"]:
         """There is none."""
         raise UsageError(
-            f"{self.name} has no scripted expert", hint="`motus sim list` shows who has one"
+            f"{self.name} has no scripted expert",
+            hint="`motus sim list --tasks` shows which have one",
         )
 
     def disturb(self, generator: np.random.Generator) -> None:

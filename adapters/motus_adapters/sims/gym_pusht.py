@@ -65,7 +65,8 @@ class PushT:
     def expert(self) -> Float[np.ndarray, " 2"]:
         """There is none."""
         raise UsageError(
-            f"{self.name} has no scripted expert", hint="`motus sim list` shows who has one"
+            f"{self.name} has no scripted expert",
+            hint="`motus sim list --tasks` shows which have one",
         )
 
     def disturb(self, generator: np.random.Generator) -> None:

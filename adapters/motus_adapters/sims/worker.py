@@ -214,7 +214,8 @@ class WorkerSimulator:
         """What the scripted expert would do now."""
         if not self.has_expert:
             raise UsageError(
-                f"{self.name} has no scripted expert", hint="`motus sim list` shows who has one"
+                f"{self.name} has no scripted expert",
+                hint="`motus sim list --tasks` shows which have one",
             )
         return self._ask("expert")["action"]
 
