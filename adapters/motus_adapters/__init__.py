@@ -86,6 +86,7 @@ if TYPE_CHECKING:
     from motus_adapters.unified import WriteReport as WriteReport
     from motus_adapters.unified import write_dataset as write_dataset
     from motus_adapters.video import VideoWriter as VideoWriter
+    from motus_adapters.workers import end_pool as end_pool
 
 # Looked up on first use, so that a command's --help never pays for cv2 or pyarrow (PEP 562).
 _HOMES = {
@@ -118,6 +119,7 @@ _HOMES = {
     "OutReport": "outward",
     "Overlap": "chunking",
     "Policy": "policy",
+    "end_pool": "workers",
     "open_encoders": "encoders",
     "PolicyActor": "serving",
     "Query": "serving",

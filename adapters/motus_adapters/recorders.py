@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from motus_adapters.outward.robomimic_hdf5 import new_file
 from motus_embodiments import Card, load_card
 
 _PACKED = {"compression": "gzip", "compression_opts": 1}
@@ -34,8 +35,7 @@ class Hdf5Recorder:
 
     def __init__(self, path: Path, env: str, seed: int) -> None:
         self._about = {"env_name": env, "seed": seed}
-        self._file = h5py.File(path, "w")
-        self._data = self._file.create_group("data")
+        self._opened = new_file(path)
         self._episodes = self._frames = 0
 
     def add(self, episode: Demonstration) -> None:
@@ -44,6 +44,7 @@ class Hdf5Recorder:
         self._episodes += 1
         self._frames += len(episode.actions)
         self._data.attrs["rate_hz"] = episode.rate
+        self._file.flush()
 
     def finish(self) -> None:
         """Write what belongs to all of them."""
@@ -51,7 +52,9 @@ class Hdf5Recorder:
         self._data.attrs["env_args"] = json.dumps(self._about)
 
     def __enter__(self) -> Self:
-        """The file is open already."""
+        """Open the file."""
+        self._file = self._opened.__enter__()
+        self._data = self._file.create_group("data")
         return self
 
     def __exit__(
@@ -61,7 +64,7 @@ class Hdf5Recorder:
         trace: TracebackType | None,
     ) -> None:
         """Close the file."""
-        self._file.close()
+        self._opened.__exit__(kind, error, trace)
 
 
 def write_demo(data: h5py.Group, index: int, episode: Demonstration) -> None:

@@ -86,7 +86,7 @@ def _run_in_processes[T, R](
             hint="run the same command with --resume and fewer --workers",
         ) from error
     finally:
-        _end(pool)
+        end_pool(pool)
 
 
 _END: Any = object()
@@ -106,7 +106,8 @@ def _follow(sentinel: int) -> None:
     os._exit(1)
 
 
-def _end(pool: ProcessPoolExecutor) -> None:
+def end_pool(pool: ProcessPoolExecutor) -> None:
+    """Stop a pool's processes at once, with whatever they are at."""
     processes = list((getattr(pool, "_processes", None) or {}).values())
     pool.shutdown(wait=False, cancel_futures=True)
     for process in processes:

@@ -1,5 +1,6 @@
 """Closed loop: how often a policy solves a task in a simulator."""
 
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -15,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from motus_adapters import (
     Simulator,
     SimulatorError,
+    end_pool,
     open_simulator,
     weights_hash,
     write_json,
@@ -250,23 +252,23 @@ def _pooled(
     waiting = list(seeds)
     described = False
     while waiting:
-        with ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, (setup,)) as pool:
-            try:
-                if not described:
-                    yield pool.submit(_describe, seeds, setup.instruction, code_version()).result()
-                    described = True
-                jobs = [pool.submit(_work, s, film if s == seeds[0] else None) for s in waiting]
-                for job in jobs:
-                    yield job.result()
-                    waiting.pop(0)
-            except BrokenProcessPool:
-                if not described:
-                    raise MotusError(f"{DIED} when {setup.env} was started") from None
-                if workers == 1:  # in order, so it was the first one that is not done
-                    yield Episode(waiting.pop(0), False, 0, crash=DIED), [], {}
-                workers = 1  # which episode it was shows when they run one by one
-            finally:
-                pool.shutdown(cancel_futures=True)
+        pool = ProcessPoolExecutor(workers, get_context("spawn"), _start_pooled, (setup,))
+        try:
+            if not described:
+                yield pool.submit(_describe, seeds, setup.instruction, code_version()).result()
+                described = True
+            jobs = [pool.submit(_work, s, film if s == seeds[0] else None) for s in waiting]
+            for job in jobs:
+                yield job.result()
+                waiting.pop(0)
+        except BrokenProcessPool:
+            if not described:
+                raise MotusError(f"{DIED} when {setup.env} was started") from None
+            if workers == 1:  # in order, so it was the first one that is not done
+                yield Episode(waiting.pop(0), False, 0, crash=DIED), [], {}
+            workers = 1  # which episode it was shows when they run one by one
+        finally:
+            end_pool(pool)  # at once: an episode that is stopped leaves nothing behind
 
 
 @contextmanager
@@ -290,6 +292,12 @@ class _Running:
 # One per worker process; an error waits there for the first episode, since what an initializer
 # raises would only break the pool.
 _running: _Running | Exception | None = None
+
+
+def _start_pooled(setup: Setup) -> None:
+    # Ctrl-C reaches all processes; the first one ends the others.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _start_worker(setup)
 
 
 def _start_worker(setup: Setup) -> None:

@@ -26,7 +26,7 @@ def write(path: Path, plan: Plan, episodes: Iterator[OutEpisode]) -> None:
         DataError: An episode is damaged.
         OSError: The disk is full.
     """
-    with _opened(path) as file:
+    with new_file(path) as file:
         data = file.create_group("data")
         data.attrs["total"] = plan.num_frames
         data.attrs["rate_hz"] = plan.rate
@@ -42,7 +42,7 @@ def write(path: Path, plan: Plan, episodes: Iterator[OutEpisode]) -> None:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[h5py.File]:
+def new_file(path: Path) -> Iterator[h5py.File]:
     """A new file, and beside it some room that is given up before the file is closed.
 
     HDF5 writes what it still holds when it closes a file, and where the disk is full then it takes
