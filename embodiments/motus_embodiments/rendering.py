@@ -99,7 +99,7 @@ class Renderer:
         self.close()
 
     def _camera_id(self, camera: Camera) -> int:
-        name = camera.model_camera or camera.name
+        name = camera.name_in_model
         index = mujoco.mj_name2id(self._model, mujoco.mjtObj.mjOBJ_CAMERA, name)
         if index < 0:
             known = ", ".join(self._model.camera(i).name for i in range(self._model.ncam))
@@ -164,7 +164,7 @@ def _with_cameras(card: Card) -> mujoco.MjModel:
                 f"which {path} does not have"
             )
         body.add_camera(
-            name=camera.name,
+            name=camera.name_in_model,
             pos=camera.mount.position,
             quat=camera.mount.quaternion,
             fovy=camera.mount.fovy,

@@ -50,6 +50,11 @@ class Camera(Frozen):
             raise ValueError(f"camera '{self.name}': give model_camera or mount, not both")
         return self
 
+    @property
+    def name_in_model(self) -> str:
+        """Its name in the model; a mounted one may not take that of a camera that is there."""
+        return f"{self.name} (mounted)" if self.mount else self.model_camera or self.name
+
 
 class RobotModel(Frozen):
     """Where the robot model (MJCF or URDF) is found; the first source that is there is used.

@@ -199,7 +199,7 @@ def _camera_pose(
         mujoco.mju_quat2Mat(matrix, np.array(mount.quaternion) / np.linalg.norm(mount.quaternion))
         position = data.xpos[body] + axes @ np.array(mount.position)
         return position, axes @ matrix.reshape(3, 3), float(np.tan(np.radians(mount.fovy) / 2))
-    index = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, camera.model_camera or camera.name)
+    index = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, camera.name_in_model)
     if index < 0:
         return None
     half = float(np.tan(np.radians(model.cam_fovy[index]) / 2))

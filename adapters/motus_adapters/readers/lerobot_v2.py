@@ -99,8 +99,15 @@ def _describe(
 
 
 def _videos(root: Path, info: dict[str, Any], number: int) -> tuple[tuple[str, Path, float], ...]:
-    size = info.get("chunks_size")
-    chunk = number // (size if isinstance(size, int) and size > 0 else _CHUNK)
+    size = info.get("chunks_size", _CHUNK)
+    if not isinstance(size, int) or size <= 0:
+        place = root / "meta" / "info.json"
+        raise DataError(
+            f"{place}: chunks_size is {size!r}, not a number of episodes",
+            hint="copy the dataset's meta folder again",
+            where=str(place),
+        )
+    chunk = number // size
     found = []
     for key in video_features(info):
         values = {"episode_chunk": chunk, "video_key": key, "episode_index": number}
