@@ -63,7 +63,8 @@ def train(
 
     Args:
         recipe: From `load_recipe`.
-        run: The run's folder; with `resume` also a checkpoint in it, or a file of that.
+        run: The run's folder; with `resume` also a checkpoint in it to go on from (newer ones are
+            deleted), or any file of the run.
         data: Paths of the recipe's datasets; others are looked for under ./data by level.
         resume: Go on with a run that was cut short.
         force: Start anew over an old run.
@@ -77,8 +78,9 @@ def train(
         DataError: When a dataset is missing, unfinished, or can't serve its stage.
         MismatchError: When a resumed run has another recipe or other data.
     """
+    named = run
     if resume:
-        run = find_run(run)
+        run = find_run(named)
     paths, skipped = find_datasets(recipe, data or {})
     settings: dict[str, Any] = {
         # Of the engine, the precision alone changes what is learnt; the rest may change on resume.
@@ -98,6 +100,8 @@ def train(
         engine.check_batch(stage.batch)
     if engine.main:
         _open_run(run, settings, recipe, engine, resume=resume, force=force)
+        if resume:
+            _rewind(named.absolute().relative_to(run.absolute()), run)
     engine.wait()
     steps = sum(stage.steps for stage in recipe.spec.stages)
     finished = Results()
@@ -131,15 +135,11 @@ def find_run(path: Path) -> Path:
 
     A path where nothing is yet stands for itself.
 
-    A checkpoint that is named is the one to go on from: newer ones of its stage are deleted, and
-    will be computed again.
-
     Raises:
-        UsageError: When no run is there, or the checkpoint's stage is finished.
+        UsageError: When no run is there.
     """
     for folder in (path, *path.absolute().parents):
         if (folder / "data.json").is_file() and (folder / "recipe.json").is_file():
-            _rewind(path.absolute().relative_to(folder.absolute()), folder)
             return folder
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return path
@@ -151,6 +151,7 @@ def find_run(path: Path) -> Path:
 
 
 def _rewind(inside: Path, run: Path) -> None:
+    """Make a checkpoint that was named the newest of its stage; the rest is computed again."""
     if len(inside.parts) < 3 or inside.parts[1] != "checkpoints":
         return
     stage, chosen = run / inside.parts[0], inside.parts[2]

@@ -214,7 +214,7 @@ class _Fitting:
         engine = self.engine
         folder = self.loop.folder / "checkpoints" / f"step-{done:08d}"
         state: dict[str, Any] = {"step": done, "seconds": seconds, "best": best}
-        better = False
+        state["is_best"] = False
         if engine.spec.keep_best:
             average, module = self.training.average, self.objective.module
             average.swap(module)
@@ -222,13 +222,11 @@ class _Fitting:
             loss = _mean_loss(self._heldout())
             average.swap(module)
             self.wrapped.train()
-            better = best is None or loss < best
-            state["best"] = loss if better else best
+            if best is None or loss < best:
+                state |= {"best": loss, "is_best": True}
         save_checkpoint(folder, self.training, state, engine)
         if engine.main:
-            if better:
-                shutil.rmtree(folder.with_name("best"), ignore_errors=True)
-                shutil.copytree(folder, folder.with_name("best"))
+            _mark_best(folder)
             for old in sorted(folder.parent.glob("step-*"))[: -engine.spec.keep]:
                 shutil.rmtree(old)
         engine.wait()
@@ -240,6 +238,9 @@ class _Fitting:
         if not found:
             return 0, 0.0, None
         state = load_checkpoint(found[-1], self.training, self.engine)
+        if self.engine.main:
+            _mark_best(found[-1])  # a kill may have come before it was marked
+        self.engine.wait()
         return int(state["step"]), float(state["seconds"]), state["best"]
 
     def _take_best(self) -> dict[str, dict[str, float]]:
@@ -294,6 +295,16 @@ def rate(settings: Optimizer, step: int, steps: int) -> float:
             return rise * (1 - step / steps)
         case "cosine":
             return rise * 0.5 * (1 + math.cos(math.pi * step / steps))
+
+
+def _mark_best(folder: Path) -> None:
+    """Keep a checkpoint as `best`, whole or not at all, if its state says that it is."""
+    if json.loads((folder / "state.json").read_text())["is_best"]:
+        partial = folder.with_name(".best.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.copytree(folder, partial)
+        shutil.rmtree(folder.with_name("best"), ignore_errors=True)
+        partial.rename(folder.with_name("best"))
 
 
 def _mean_loss(heldout: Mapping[str, Mapping[str, float]]) -> float:

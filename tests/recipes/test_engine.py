@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from motus_embodiments import MissingError, UsageError
+from motus_embodiments import MismatchError, MissingError, UsageError
 from motus_model import SIZES, Motus
 from motus_recipes import load_recipe, train
 from motus_recipes.engine import Engine
@@ -195,3 +195,29 @@ def test_a_stage_starts_from_another_runs_stage(squares: Path, tmp_path: Path):
     moved = report.stages[0].details["transfer"]
     assert moved["loaded"] > 100
     assert not any(key.startswith("network.video") for key in moved["fresh"])
+
+
+def test_a_named_checkpoint_is_gone_back_to_only_when_training_really_goes_on(
+    squares: Path, tmp_path: Path
+):
+    small = ["stages.codec.steps=6", "stages.codec.batch=2", "engine.checkpoint_every=2"]
+    recipe = load_recipe("codec", overrides=[*small, "engine.keep=9"])
+    run = tmp_path / "run"
+
+    def stop(done: int, steps: int, note: str) -> None:
+        if done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, run=run, data={"target": squares}, on_progress=stop)
+    checkpoints = run / "01-codec/checkpoints"
+    names = sorted(folder.name for folder in checkpoints.iterdir())
+    assert names == ["step-00000002", "step-00000004"]
+    named = checkpoints / "step-00000002"
+    train(recipe, run=named, data={"target": squares}, resume=True, dry_run=True)
+    other = load_recipe("codec", overrides=[*small, "seed=7"])
+    with pytest.raises(MismatchError):
+        train(other, run=named, data={"target": squares}, resume=True)
+    assert sorted(folder.name for folder in checkpoints.iterdir()) == names
+    train(recipe, run=named, data={"target": squares}, resume=True)
+    assert (run / "run.json").exists()
