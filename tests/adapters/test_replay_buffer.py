@@ -78,6 +78,13 @@ def test_the_codec_is_registered_by_whoever_reads(tmp_path):
     assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "8\n"
 
 
+def test_what_umi_paints_over_is_told(tmp_path):
+    pytest.importorskip("imagecodecs")
+    path = write_umi(tmp_path / "d.zarr.zip", [make_truth(0, ("camera0_rgb",), (7, 7))])
+    _, recordings = open_source(path)
+    assert any("paints its gripper black" in warning for warning in recordings[0].episode.warnings)
+
+
 def test_without_imagecodecs_the_extra_is_named(tmp_path):
     pytest.importorskip("imagecodecs")
     path = write_umi(tmp_path / "d.zarr.zip", [make_truth(0, ("camera0_rgb",), (7, 7))])

@@ -222,7 +222,10 @@ def _defaults(
         state = names if set(names) <= set(arrays) else None
         return (
             ColumnMap(state=state, action=(), action_kind="ee_pose", rate=_UMI_RATE),
-            ["the layout is UMI's: no rate is stored, its GoPro's 59.94 Hz is taken (--rate)"],
+            [
+                "the layout is UMI's: no rate is stored, its GoPro's 59.94 Hz is taken (--rate)",
+                "UMI paints its gripper black in the pictures; they are taken as they are",
+            ],
         )
     chosen: tuple[str, ...] | None = None
     if "agent_pos" in arrays:
