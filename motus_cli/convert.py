@@ -6,7 +6,18 @@ from typing import Annotated, Any, Literal
 from typer import Argument, Option
 
 from motus_cli.console import Console, Outcome
-from motus_cli.options import DryRun, Embodiment, Engine, Force, Format, Mapping, Resume, Workers
+from motus_cli.options import (
+    Device,
+    DryRun,
+    Embodiment,
+    Engine,
+    Flow,
+    Force,
+    Format,
+    Mapping,
+    Resume,
+    Workers,
+)
 from motus_embodiments import UsageError
 
 Codec = Annotated[
@@ -39,6 +50,7 @@ def convert(
     source_format: Format = "auto",
     mapping: Mapping = None,
     codec: Codec = "shipped",
+    flow: Flow = "dis",
     canvas_width: CanvasWidth = 320,
     level: Level = 6,
     task: Task = None,
@@ -46,6 +58,7 @@ def convert(
     allow: Allow = None,
     skip_bad: SkipBad = False,
     to: To = None,
+    device: Device = "auto",
     workers: Workers = 0,
     engine: Engine = "local",
     resume: Resume = False,
@@ -66,6 +79,7 @@ def convert(
             "--format": source_format != "auto",
             "--map": mapping,
             "--codec": codec != "shipped",
+            "--flow": flow != "dis",
             "--task": task,
             "--rate": rate,
             "--allow": allow,
@@ -83,6 +97,8 @@ def convert(
             mapping=mapping,
             canvas_width=canvas_width,
             codec=None if codec == "none" else codec,
+            flow=flow,
+            device=device,
             level=level,
             task=task,
             rate=rate,

@@ -6,13 +6,25 @@ from typing import Annotated
 from typer import Argument, Option
 
 from motus_cli.console import Console, Outcome
-from motus_cli.options import DryRun, Engine, Force, Resume, Workers
+from motus_cli.options import Device, DryRun, Engine, Flow, Force, Resume, Workers
+
+Rates = Annotated[
+    list[float] | None,
+    Option(
+        "--rate",
+        help="Latent actions a second, from composed flow where slower than the frames; "
+        "one a frame if left out; may be repeated",
+    ),
+]
 
 
 def label(
     console: Console,
     dataset: Annotated[Path, Argument(help="Unified dataset to label")],
     codec: Annotated[str, Option("--codec", help="shipped, or the folder of a codec")] = "shipped",
+    flow: Flow = "dis",
+    rates: Rates = None,
+    device: Device = "auto",
     workers: Workers = 0,
     engine: Engine = "local",
     resume: Resume = False,
@@ -29,6 +41,9 @@ def label(
         report = label_dataset(
             dataset,
             codec=codec,
+            flow=flow,
+            rates=tuple(rates or ()),
+            device=device,
             workers=workers,
             engine=engine,
             resume=resume,

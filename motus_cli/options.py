@@ -45,6 +45,15 @@ Engine = Annotated[
     Literal["local", "ray"],
     Option("--engine", help="Where the processes run: this machine, or a Ray cluster"),
 ]
+Flow = Annotated[
+    str,
+    Option(
+        "--flow",
+        metavar="NAME[:WEIGHTS]",
+        help="Flow estimator: dis, dis-fine, raft-small, raft-large or dpflow; with +still for "
+        "a camera that moves",
+    ),
+]
 Format = Annotated[
     str, Option("--format", help="Format of the recordings; auto looks at the files")
 ]
@@ -61,6 +70,10 @@ Size = Annotated[str, Option("--size", help="Size of the model: tiny, small, mot
 Mode = Annotated[
     Literal["vgm", "wm", "idm", "vla", "joint"],
     Option("--mode", help="What is given and what is solved for"),
+]
+Rerun = Annotated[
+    Path | None,
+    Option("--rerun", help="Also write a recording for the rerun viewer, NAME.rrd"),
 ]
 Steps = Annotated[int, Option("--steps", min=1, help="Denoising steps")]
 Runs = Annotated[

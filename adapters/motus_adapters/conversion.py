@@ -70,6 +70,8 @@ def convert(
     mapping: ColumnMap | Mapping[str, Any] | Path | str | None = None,
     canvas_width: int = 320,
     codec: str | Path | None = "shipped",
+    flow: str = "dis",
+    device: str = "cpu",
     level: int = 6,
     task: str | None = None,
     rate: float | None = None,
@@ -96,6 +98,8 @@ def convert(
         mapping: Which columns and cameras to read, a dict or a YAML file; see `ColumnMap`.
         canvas_width: Widest head view, in pixels.
         codec: "shipped", a codec folder, or None for no latent actions.
+        flow: How flow is estimated for them; see `open_flow`.
+        device: Where networks run: auto, cpu, cuda or cuda:N.
         level: Rung of the data pyramid, 1 to 6.
         task: What the robot is told, where the source does not say or says it wrong.
         rate: Frames a second, where the source does not say or says it wrong.
@@ -119,7 +123,7 @@ def convert(
     check_engine(workers, engine)
     check_free(out, resume=resume, force=force)
     robot = load_card(card) if isinstance(card, str) else card
-    labeler = labeler_for(codec)
+    labeler = labeler_for(codec, flow, device)
     stated = ColumnMap(task=task, rate=rate).over(ColumnMap.read(mapping))
     skipped: list[tuple[str, str]] = []
     on_bad = (lambda name, error: skipped.append((name, error.message))) if skip_bad else None

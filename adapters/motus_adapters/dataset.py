@@ -1,6 +1,6 @@
 """Reading a unified dataset."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +17,8 @@ from motus_adapters.staging import MANIFEST, half_written, is_half_written
 from motus_adapters.statistics import Stats
 from motus_adapters.video import read_video
 from motus_embodiments import DataError
+
+_DAMAGED = "the dataset is damaged; convert it again with --force"
 
 
 @dataclass(frozen=True)
@@ -99,9 +101,9 @@ class UnifiedDataset:
         columns = self.columns(episode)
         return {name.removeprefix("observation."): values for name, values in columns.items()}
 
-    def columns(self, episode: int) -> dict[str, np.ndarray]:
+    def columns(self, episode: int, *, without: Collection[str] = ()) -> dict[str, np.ndarray]:
         """The same as `arrays`, under the names of LeRobot's features."""
-        names = list(self.meta.channels)
+        names = [name for name in self.meta.channels if name not in without]
         table = _read_table(self.path / data_path(episode), names)
         return {name: _matrix(table[name]) for name in names}
 
@@ -112,7 +114,10 @@ class UnifiedDataset:
             DataError: The video is damaged or too short.
         """
         path = self.path / video_path(episode)
-        return read_video(path, count=self.episodes[episode].length)
+        try:
+            yield from read_video(path, count=self.episodes[episode].length)
+        except DataError as error:
+            raise DataError(error.message, hint=_DAMAGED, where=error.where) from error
 
 
 def _matrix(column: pa.ChunkedArray) -> np.ndarray:
@@ -140,6 +145,6 @@ def _damage(path: Path) -> Iterator[None]:
     except (OSError, pa.ArrowException) as error:
         raise DataError(
             f"cannot read {path}: {error}",
-            hint="the dataset is damaged; convert it again with --force",
+            hint=_DAMAGED,
             where=str(path),
         ) from error

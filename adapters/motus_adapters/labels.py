@@ -1,19 +1,24 @@
 """Latent actions of episodes: optical flow of each step, encoded to 14 numbers by a codec."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float, UInt8
+from numpy import ndarray
 
 from motus_adapters.canvas import Layout
-from motus_adapters.flow import DisFlow, FlowEstimator, flow_canvas
-from motus_embodiments import DataError, MissingError
+from motus_adapters.flow import FLOW_SHAPE, flow_canvas
+from motus_adapters.flow_choice import FlowMethod, open_flow
+from motus_adapters.flow_fields import chain_canvases, remove_camera_motion
+from motus_embodiments import DataError, MissingError, UsageError
 
 SHIPPED = Path(__file__).parent / "assets" / "codec"
 
-_BATCH = 64  # pairs encoded at once
+_BATCH = 64  # pairs followed and encoded at once
 
 
 @dataclass(frozen=True)
@@ -22,76 +27,119 @@ class Labeler:
 
     Attributes:
         folder: What `motus_model.load_codec` reads.
+        choice: How flow is estimated, as `open_flow` takes it.
+        device: Where networks run: auto, cpu, cuda or cuda:N.
     """
 
     folder: Path
+    choice: str = "dis"
+    device: str = "cpu"
 
     @property
     def codec(self) -> str:
         """The codec's hash."""
-        hash_: str = _codec(self.folder).hash
+        hash_: str = _codec(self.folder, self.device).hash
         return hash_
 
     @property
     def flow(self) -> str:
         """Name of the flow estimator."""
-        return DisFlow.name
+        return _method(self.choice, self.device).name
 
-    def track(self, layout: Layout) -> "LatentTrack":
-        """Begin an episode on this canvas."""
-        return LatentTrack(_codec(self.folder), DisFlow(), layout)
+    def track(self, layout: Layout, steps: Mapping[str, int]) -> "LatentTrack":
+        """Begin an episode.
+
+        Args:
+            layout: Of its canvases.
+            steps: Feature -> frames that each of its latent actions spans.
+        """
+        codec, method = _codec(self.folder, self.device), _method(self.choice, self.device)
+        return LatentTrack(codec, method, layout, steps)
 
 
 class LatentTrack:
-    """The latent actions of one episode, fed canvas by canvas; keeps one canvas and 64 flows."""
+    """The latent actions of one episode, fed canvas by canvas; holds 65 canvases at most."""
 
-    def __init__(self, codec: Any, estimator: FlowEstimator, layout: Layout) -> None:
-        self._codec, self._estimator, self._layout = codec, estimator, layout
-        self._previous: np.ndarray | None = None
-        self._flows: list[np.ndarray] = []
-        self._rows: list[np.ndarray] = []
+    def __init__(
+        self, codec: Any, method: FlowMethod, layout: Layout, steps: Mapping[str, int]
+    ) -> None:
+        self._codec, self._method, self._layout = codec, method, layout
+        self._steps = dict(steps)
+        self._length = 0
+        self._canvases: list[np.ndarray] = []
+        # Flows of latents that are not whole yet.
+        self._pending = dict.fromkeys(steps, np.zeros((0, *FLOW_SHAPE), np.float32))
+        self._rows: dict[str, list[np.ndarray]] = {name: [] for name in steps}
 
-    def push(self, canvas: np.ndarray) -> None:
-        """The next frame, uint8 [height, width, 3]."""
-        if self._previous is not None:
-            pair = flow_canvas(self._previous, canvas, self._layout, self._estimator)
-            self._flows.append(pair)
-            if len(self._flows) == _BATCH:
-                self._encode()
-        self._previous = canvas
+    def push(self, canvas: UInt8[ndarray, "h w 3"]) -> None:
+        """The next frame."""
+        self._length += 1
+        self._canvases.append(canvas)
+        if len(self._canvases) > _BATCH:
+            self._follow()
 
-    def result(self) -> np.ndarray:
-        """float32 [T, 14]: row i is encoded from frames i and i+1; the last repeats its forerunner.
+    def result(self) -> dict[str, Float[ndarray, "t 14"]]:
+        """Feature -> float32: row i is encoded from the flow from frame i to i + steps.
 
-        An episode of one frame has no motion: zeros.
+        Rows that would end beyond the episode repeat the last whole one. An episode that is
+        shorter than a step has the motion of its whole length, a single frame none: zeros.
         """
-        if self._flows:
-            self._encode()
-        if not self._rows:
-            return np.zeros((1, 14), np.float32)
-        rows = np.concatenate(self._rows)
-        return np.concatenate([rows, rows[-1:]]).astype(np.float32)
+        if len(self._canvases) > 1:
+            self._follow()
+        out = {}
+        for name, rows in self._rows.items():
+            pending = self._pending[name]
+            if not rows and len(pending):
+                rows = [self._encode(pending, len(pending))]
+            whole = np.concatenate(rows) if rows else np.zeros((1, 14), np.float32)
+            rest = np.repeat(whole[-1:], self._length - len(whole), axis=0)
+            out[name] = np.concatenate([whole, rest]).astype(np.float32)
+        return out
 
-    def _encode(self) -> None:
-        import torch
+    def _follow(self) -> None:
+        """Flow of the canvases at hand, and the latents that are whole by then."""
+        canvases = np.stack(self._canvases)
+        self._canvases = self._canvases[-1:]
+        flows = flow_canvas(canvases[:-1], canvases[1:], self._layout, self._method.estimator)
+        for name, steps in self._steps.items():
+            pending = np.concatenate([self._pending[name], flows])
+            whole = len(pending) - steps + 1
+            if whole > 0:
+                self._rows[name].append(self._encode(pending, steps))
+                pending = pending[whole:]
+            self._pending[name] = pending
 
-        # One thread, so that the sums are taken in one order whatever the machine.
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            self._rows.append(self._codec.encode_flow(np.stack(self._flows)))
-        finally:
-            torch.set_num_threads(threads)
-        self._flows = []
+    def _encode(
+        self, flows: Float[ndarray, "n 2 72 64"], steps: int
+    ) -> Float[ndarray, "n-steps+1 14"]:
+        """Latents of every run of `steps` flows."""
+        from motus_adapters.devices import one_thread
+
+        whole = len(flows) - steps + 1
+        spanned = flows[:whole]
+        for at in range(1, steps):
+            spanned = chain_canvases(spanned, flows[at : at + whole], self._layout)
+        if self._method.still:
+            spanned = remove_camera_motion(spanned)
+        with one_thread():
+            latents: Float[ndarray, "n 14"] = self._codec.encode_flow(spanned)
+        return latents
 
 
-def labeler_for(codec: str | Path | None) -> Labeler | None:
+def labeler_for(codec: str | Path | None, flow: str = "dis", device: str = "cpu") -> Labeler | None:
     """The labeler of a codec folder, of the shipped codec (`"shipped"`), or none.
 
     Raises:
-        MissingError: The codec is not there.
+        UsageError: There is no such flow estimator, or one without a codec.
+        MissingError: The codec, or what the estimator needs, is not there.
+        DataError: The estimator's weights are none.
     """
     if codec is None:
+        if flow != "dis":
+            raise UsageError(
+                f"flow '{flow}' is for latent actions, and without a codec there are none",
+                hint="name a codec, or leave the flow out",
+            )
         return None
     folder = SHIPPED if codec == "shipped" else Path(codec)
     if not folder.is_dir() or not any(folder.iterdir()):
@@ -100,15 +148,23 @@ def labeler_for(codec: str | Path | None) -> Labeler | None:
             hint="name a codec folder with --codec, or write no latent actions: --codec none",
             where=str(folder),
         )
-    return Labeler(folder.resolve())
+    labeler = Labeler(folder.resolve(), flow, device)
+    _method(flow, device)  # whatever is wrong with it is told before anything is written
+    return labeler
 
 
 @lru_cache(maxsize=2)
-def _codec(folder: Path) -> Any:
+def _method(choice: str, device: str) -> FlowMethod:
+    return open_flow(choice, device)
+
+
+@lru_cache(maxsize=2)
+def _codec(folder: Path, device: str) -> Any:
+    from motus_adapters.devices import torch_device
     from motus_model import load_codec
 
     try:
-        return load_codec(folder)
+        return load_codec(folder).to(torch_device(device))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise DataError(
             f"{folder} holds no codec that can be read: {error}",

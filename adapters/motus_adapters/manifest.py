@@ -3,13 +3,13 @@
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from motus_adapters.canvas import Layout
-from motus_embodiments import Card, Channel, DataError, card_hash
+from motus_embodiments import Card, Channel, DataError, UsageError, card_hash
 
 SCHEMA_VERSION = 1
 CONVERTER_VERSION = "2"  # raised whenever the same input would give other bytes
@@ -21,6 +21,8 @@ MOTION = "motion"
 LATENT = "latent_action"
 
 _PER_ARM = ("dx", "dy", "dz", "rx", "ry", "rz", "grip")
+_RATE_SLACK = 0.02  # share by which frames may miss a rate: 29.97 Hz has latents of 5 Hz
+
 MOTION_NAMES = tuple(f"{side}_{name}" for side in ("left", "right") for name in _PER_ARM)
 
 
@@ -48,6 +50,7 @@ class Header:
         motion_mask: Which of the 14 motion channels exist.
         codec: Hash of the codec that wrote `latent_action`; None without latent actions.
         flow: Name of the flow estimator behind it.
+        latent_rates: How many latent actions a second there are, each a feature of its own.
         options: Whatever else decides the bytes (mapping, what `--allow` let through, seed).
     """
 
@@ -61,11 +64,39 @@ class Header:
     motion_mask: tuple[bool, ...] = (False,) * 14
     codec: str | None = None
     flow: str | None = None
+    latent_rates: tuple[float, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    def labelled(self, codec: str, flow: str) -> "Header":
-        """The same dataset with latent actions of this codec."""
-        return replace(self, codec=codec, flow=flow)
+    def labelled(self, codec: str, flow: str, rates: Collection[float] = ()) -> "Header":
+        """The same dataset with latent actions of this codec.
+
+        Args:
+            codec: Its hash.
+            flow: Name of the flow estimator.
+            rates: Latent actions a second; none means one a frame.
+
+        Raises:
+            UsageError: A latent action would not span a whole number of frames.
+        """
+        for rate in rates:
+            span = self.rate / rate if rate > 0 else 0.0
+            if span < 1 - _RATE_SLACK or abs(round(span) - span) > _RATE_SLACK * span:
+                fitting = ", ".join(f"{self.rate / n:g}" for n in range(1, 7))
+                raise UsageError(
+                    f"{rate:g} latent actions a second do not fit {self.rate:g} frames a second",
+                    hint=f"rates that fit: {fitting}, ...",
+                )
+        fastest_first = tuple(sorted({*rates} or {self.rate}, reverse=True))
+        return replace(self, codec=codec, flow=flow, latent_rates=fastest_first)
+
+    @property
+    def latent_steps(self) -> dict[str, int]:
+        """Feature -> frames that each of its latent actions spans."""
+        return {
+            LATENT if span == 1 else f"{LATENT}_{rate:g}hz": span
+            for rate in self.latent_rates
+            for span in [round(self.rate / rate)]
+        }
 
     @property
     def channels(self) -> dict[str, tuple[str, ...]]:
@@ -76,13 +107,12 @@ class Header:
         if self.has_action:
             names[ACTION] = tuple(c.name for c in self.card.action_channels)
         names[MOTION] = MOTION_NAMES
-        if self.codec is not None:
-            names[LATENT] = tuple(f"z{i}" for i in range(14))
-        return names
+        latents = tuple(f"z{i}" for i in range(14))
+        return names | dict.fromkeys(self.latent_steps, latents)
 
     @property
     def contract(self) -> str:
-        """Hash over channel order, units, limits, representation, rate and canvas."""
+        """Hash over channel order, units, limits, representation, rate, canvas, codec and flow."""
         terms = {
             "schema_version": SCHEMA_VERSION,
             "state": _describe(self.card.state_channels) if self.has_state else None,
@@ -92,6 +122,8 @@ class Header:
             "rate": self.rate,
             "canvas": self.layout.to_dict(),
         }
+        if self.codec is not None:
+            terms["latent_action"] = self._latents()
         return hash_json(terms)
 
     def to_dict(self) -> dict[str, Any]:
@@ -112,11 +144,12 @@ class Header:
             "state": _describe(self.card.state_channels) if self.has_state else None,
             "action": _describe(self.card.action_channels) if self.has_action else None,
             "motion": {"names": list(MOTION_NAMES), "mask": list(self.motion_mask)},
-            "latent_action": (
-                None if self.codec is None else {"codec": self.codec, "flow": self.flow}
-            ),
+            "latent_action": None if self.codec is None else self._latents(),
             "options": dict(self.options),
         }
+
+    def _latents(self) -> dict[str, Any]:
+        return {"codec": self.codec, "flow": self.flow, "rates": list(self.latent_rates)}
 
     @staticmethod
     def from_dict(data: Mapping[str, Any], where: Path) -> "Header":
@@ -145,6 +178,7 @@ class Header:
                 motion_mask=tuple(bool(m) for m in data["motion"]["mask"]),
                 codec=latent.get("codec"),
                 flow=latent.get("flow"),
+                latent_rates=tuple(latent.get("rates", [data["rate"]] if latent else [])),
                 options=data["options"],
             )
         except (KeyError, TypeError, ValueError) as error:

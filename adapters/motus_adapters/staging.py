@@ -154,11 +154,11 @@ class Staging:
             shutil.rmtree(leftover, ignore_errors=True)
 
     def empty(self) -> None:
-        """Remove everything that was staged, but not the lock."""
+        """Remove everything that was staged, but not the lock, nor the mark of a half dataset."""
         for entry in self.root.iterdir():
             if entry.is_dir():
                 shutil.rmtree(entry)
-            elif entry.name != "lock":
+            elif entry.name not in ("lock", APPLYING):
                 entry.unlink()
 
     def forget(self) -> None:

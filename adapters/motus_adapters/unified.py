@@ -12,7 +12,7 @@ from motus_adapters.assemble import assemble
 from motus_adapters.canvas import compose
 from motus_adapters.files import disk_errors, read_json, write_json
 from motus_adapters.labels import Labeler
-from motus_adapters.manifest import ACTION, CANVAS, LATENT, MOTION, STATE, Header, hash_json
+from motus_adapters.manifest import ACTION, CANVAS, MOTION, STATE, Header, hash_json
 from motus_adapters.staging import (
     MANIFEST,
     PARTIAL,
@@ -217,7 +217,7 @@ def _write_files(
 ) -> dict[str, Any]:
     """Canvas, encoding, colour statistics and flow in one pass over the frames."""
     columns = _checked_columns(data, header)
-    track = labeler.track(header.layout) if labeler is not None else None
+    track = labeler.track(header.layout, header.latent_steps) if labeler is not None else None
     pixels = Pixels()
     size = (header.layout.width, header.layout.height)
     video = VideoWriter(folder / "video.mp4", header.rate, size)
@@ -239,7 +239,7 @@ def _write_files(
             where=data.source_name,
         )
     if track is not None:
-        columns[LATENT] = track.result()
+        columns |= track.result()
     np.savez(folder / "columns.npz", allow_pickle=False, **columns)
     stats = {feature: episode_stats(values) for feature, values in columns.items()}
     return {
@@ -258,7 +258,7 @@ def _checked_columns(data: EpisodeData, header: Header) -> dict[str, np.ndarray]
     given = {STATE: data.state, ACTION: data.action, MOTION: motion}
     columns: dict[str, np.ndarray] = {}
     for feature, names in header.channels.items():
-        if feature == LATENT:
+        if feature in header.latent_steps:
             continue
         values = given[feature]
         if values is None or values.shape != (data.num_frames, len(names)):

@@ -12,11 +12,13 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from numpy import ndarray
 
+from motus_embodiments.appearance import Appearance, Dresser, furnish
 from motus_embodiments.errors import MissingError, UsageError
 from motus_embodiments.kinematics import Kinematics
 from motus_embodiments.models import compile_spec, find_model, load_card_spec
 from motus_embodiments.physics import mujoco
 from motus_embodiments.schema import Camera, Card
+from motus_embodiments.surfaces import Surface
 
 View = UInt8[ndarray, "h w 3"]
 
@@ -37,9 +39,22 @@ class Renderer:
     """
 
     def __init__(
-        self, card: Card, width: int, height: int, kinematics: Kinematics | None = None
+        self,
+        card: Card,
+        width: int,
+        height: int,
+        kinematics: Kinematics | None = None,
+        appearance: Appearance | None = None,
     ) -> None:
-        """Set up for pictures of one size; `kinematics` of the card save loading its model."""
+        """Set up for pictures of one size.
+
+        Args:
+            card: The robot.
+            width: Of the pictures.
+            height: Of the pictures.
+            kinematics: Of the card; saves loading its model.
+            appearance: What may be drawn otherwise than in the model; see `dress`.
+        """
         self.card = card
         self.cameras = tuple(c for c in card.cameras if c.model_camera or c.mount)
         if not self.cameras:
@@ -48,7 +63,9 @@ class Renderer:
                 hint="give a camera a model_camera or a mount in the card",
             )
         self._kinematics = kinematics or Kinematics(card)
-        self._model = _with_cameras(card)
+        self._model = _with_cameras(card, appearance or Appearance())
+        self._dresser = Dresser(self._model, appearance or Appearance())
+        self.dress(0)
         _thin_meshes(self._model, _DETAIL / height)
         self._data = mujoco.MjData(self._model)
         self._ids = {camera.name: self._camera_id(camera) for camera in self.cameras}
@@ -69,18 +86,54 @@ class Renderer:
         for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
             self._renderer.scene.flags[flag] = 0
 
+    def dress(self, index: int) -> None:
+        """Give the scene the looks of trajectory `index`, as the appearance draws them."""
+        self._dresser.dress(index)
+
     def render(self, state: Float[ndarray, " n"]) -> dict[str, View]:
         """One picture a camera, by the card's camera names, of a canonical state."""
-        self._data.qpos[:] = self._kinematics.qpos(np.asarray(state)[None])[0]
-        mujoco.mj_kinematics(self._model, self._data)
-        mujoco.mj_comPos(self._model, self._data)
-        mujoco.mj_camlight(self._model, self._data)
+        self._pose(state)
         views = {}
         for name, camera in self._ids.items():
-            out_of_view = _out_of_view(self._model, self._data, camera, self._aspect)
-            self._model.geom_group[:] = np.where(out_of_view, _HIDDEN, self._groups)
-            self._renderer.update_scene(self._data, camera=camera)
+            self._look_through(camera)
             views[name] = self._renderer.render()
+        return views
+
+    def surfaces(self, state: Float[ndarray, " n"]) -> dict[str, Surface]:
+        """What each camera sees in that state, for `true_flow`; costs two pictures a camera.
+
+        Skins, flexes and tendons count as parts of the world that stand still.
+        """
+        self._pose(state)
+        positions = self._data.xpos.copy()
+        rotations = self._data.xmat.reshape(-1, 3, 3).copy()
+        views = {}
+        for name, camera in self._ids.items():
+            self._look_through(camera)
+            self._renderer.enable_depth_rendering()
+            depth = self._renderer.render()
+            self._renderer.enable_segmentation_rendering()
+            shown, kind = np.moveaxis(self._renderer.render(), -1, 0)
+            self._renderer.disable_segmentation_rendering()
+            body = np.zeros(depth.shape, np.int32)
+            for sort, owner in (
+                (mujoco.mjtObj.mjOBJ_GEOM, self._model.geom_bodyid),
+                (mujoco.mjtObj.mjOBJ_SITE, self._model.site_bodyid),
+            ):
+                body[kind == sort] = owner[shown[kind == sort]]
+            depth[shown < 0] = np.inf
+            focal, centre = self._lens()
+            views[name] = Surface(
+                depth,
+                body,
+                focal,
+                centre,
+                self._data.cam_xpos[camera].copy(),
+                # MuJoCo's camera looks along its -z, with y up.
+                self._data.cam_xmat[camera].reshape(3, 3) * (1, -1, -1),
+                positions,
+                rotations,
+            )
         return views
 
     def close(self) -> None:
@@ -97,6 +150,28 @@ class Renderer:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _pose(self, state: Float[ndarray, " n"]) -> None:
+        self._data.qpos[:] = self._kinematics.qpos(np.asarray(state)[None])[0]
+        mujoco.mj_kinematics(self._model, self._data)
+        mujoco.mj_comPos(self._model, self._data)
+        mujoco.mj_camlight(self._model, self._data)
+
+    def _look_through(self, camera: int) -> None:
+        out_of_view = _out_of_view(self._model, self._data, camera, self._aspect)
+        self._model.geom_group[:] = np.where(out_of_view, _HIDDEN, self._groups)
+        self._renderer.update_scene(self._data, camera=camera)
+
+    def _lens(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Focal lengths and optical centre in pixels of the camera looked through."""
+        width, height = self._renderer.width, self._renderer.height
+        lens = self._renderer.scene.camera[0]
+        tall = lens.frustum_top - lens.frustum_bottom
+        # A camera with a sensor of its own has a width, the half of it; else it fits the picture.
+        wide = 2 * lens.frustum_width or tall * self._aspect
+        focal = (lens.frustum_near * width / wide, lens.frustum_near * height / tall)
+        across = 0.5 - lens.frustum_center / wide
+        return focal, (width * across, height * lens.frustum_top / tall)
 
     def _camera_id(self, camera: Camera) -> int:
         name = camera.name_in_model
@@ -150,8 +225,8 @@ def _thin_meshes(model: mujoco.MjModel, cell: float) -> None:
         model.mesh_facenum[mesh] = len(kept)
 
 
-def _with_cameras(card: Card) -> mujoco.MjModel:
-    """The card's model and the cameras that only the card has."""
+def _with_cameras(card: Card, appearance: Appearance) -> mujoco.MjModel:
+    """The card's model, the cameras that only the card has, and what the appearance adds."""
     path = find_model(card)
     spec = load_card_spec(card)
     for camera in card.cameras:
@@ -169,4 +244,6 @@ def _with_cameras(card: Card) -> mujoco.MjModel:
             quat=camera.mount.quaternion,
             fovy=camera.mount.fovy,
         )
+    bases = [spec.body(arm.base) for arm in card.arms if arm.base]
+    furnish(spec, appearance, min((float(base.pos[2]) for base in bases if base), default=0.0))
     return compile_spec(spec, path)

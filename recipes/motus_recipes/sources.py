@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from motus_adapters import UnifiedDataset, half_written, is_half_written
-from motus_embodiments import DataError, UsageError, nearest
+from motus_embodiments import DataError, MismatchError, UsageError, nearest
 from motus_recipes.library import Recipe
 from motus_recipes.schema import DatasetSpec
 
@@ -20,6 +20,7 @@ def find_datasets(
     Raises:
         UsageError: For a name that the recipe doesn't have.
         DataError: When a required one is missing, or has another level than the recipe says.
+        MismatchError: When the latent actions to learn from are not all of one codec and flow.
     """
     specs = recipe.spec.datasets
     for name in given:
@@ -48,7 +49,26 @@ def find_datasets(
             )
         else:
             skipped.append(name)
+    _refuse_mixed_latents(recipe, paths)
     return paths, tuple(skipped)
+
+
+def _refuse_mixed_latents(recipe: Recipe, paths: Mapping[str, Path]) -> None:
+    """The same 14 numbers of two codecs mean two things; a recipe's own codec labels all anew."""
+    makers: dict[tuple[str, str | None], str] = {}
+    for stage in recipe.spec.stages:
+        if stage.objective == "codec":
+            return
+        for name in stage.sources if stage.action == "latent" else ():
+            meta = UnifiedDataset(paths[name]).meta if name in paths else None
+            if meta is not None and meta.codec is not None:
+                makers.setdefault((meta.codec, meta.flow), name)
+    if len(makers) > 1:
+        of = ", ".join(f"'{name}' of {codec} ({flow})" for (codec, flow), name in makers.items())
+        raise MismatchError(
+            f"recipe '{recipe.spec.name}' would mix latent actions of two codecs or flows: {of}",
+            hint="motus label DATASET --codec FOLDER --force labels one of them again",
+        )
 
 
 def _by_level(spec: DatasetSpec) -> Path | None:

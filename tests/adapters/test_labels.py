@@ -1,91 +1,25 @@
-"""Flow of a known shift, and latent actions made of it."""
+"""Latent actions of episodes and of finished datasets."""
 
+import shutil
 from pathlib import Path
 
-import cv2
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from motus_adapters import (
     DisFlow,
     UnifiedDataset,
-    compose,
+    chain_canvases,
     convert,
     flow_canvas,
     label_dataset,
     labeler_for,
     layout_for,
-    open_source,
 )
-from motus_embodiments import DataError, MissingError, UsageError
-
-
-def _texture(height, width):
-    rng = np.random.default_rng(0)
-    small = rng.integers(0, 255, (height // 6, width // 6, 3), dtype=np.uint8)
-    return cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
-
-
-def _shifted(picture, right, down):
-    matrix = np.float32([[1, 0, right], [0, 1, down]])
-    size = picture.shape[1::-1]
-    return cv2.warpAffine(picture, matrix, size, borderMode=cv2.BORDER_REFLECT)
-
-
-@pytest.mark.parametrize("size", [(240, 320), (96, 128)])
-def test_known_shift(size):
-    """Every view tells its own shift, in percent of its own width, at any resolution."""
-    height, width = size
-    layout = layout_for(dict.fromkeys(("head", "left_wrist", "right_wrist"), size))
-    picture = _texture(height, width)
-    percent = {"head": (2.0, -1.0), "left_wrist": (-1.5, 0.0), "right_wrist": (0.0, 2.0)}
-    moved = {
-        r: _shifted(picture, x * width / 100, y * width / 100) for r, (x, y) in percent.items()
-    }
-    before = compose(dict.fromkeys(percent, picture), layout)
-    flow = flow_canvas(before, compose(moved, layout), layout, DisFlow())
-    assert flow.shape == (2, 72, 64)
-    assert flow.dtype == np.float32
-    inner = {
-        "head": flow[:, 8:40, 8:56],
-        "left_wrist": flow[:, 52:68, 4:28],
-        "right_wrist": flow[:, 52:68, 36:60],
-    }
-    for role, part in inner.items():
-        error = part - np.asarray(percent[role])[:, None, None]
-        assert np.hypot(*error).mean() < 0.1
-
-
-def test_known_shift_of_a_real_picture(shared):
-    recording = open_source(shared / "act_hdf5_aloha_sim")[1][1]
-    picture = next(iter(recording.frames("top")))
-    layout = layout_for({"head": picture.shape[:2]})
-    flow = flow_canvas(picture, _shifted(picture, 6.4, 3.2), layout, DisFlow())
-    inner = flow[:, 8:40, 8:56]
-    # A flat table has no texture to follow, so the typical cell counts, not the mean.
-    assert np.abs(np.median(inner, axis=(1, 2)) - [2.0, 1.0]).max() < 0.15
-
-
-def test_without_wrists_their_part_is_zero():
-    layout = layout_for({"head": (96, 128)})
-    picture = _texture(96, 128)
-    flow = flow_canvas(picture, _shifted(picture, 3, 0), layout, DisFlow())
-    assert (flow[:, 48:] == 0).all()
-    assert (flow[0, 8:40, 8:56] > 1).all()
-
-
-def test_threads_change_nothing():
-    layout = layout_for({"head": (240, 320)})
-    pair = _texture(240, 320), _shifted(_texture(240, 320), 5, 2)
-    threads = cv2.getNumThreads()
-    try:
-        cv2.setNumThreads(4)
-        many = flow_canvas(*pair, layout, DisFlow())
-        assert cv2.getNumThreads() == 4
-        cv2.setNumThreads(1)
-        np.testing.assert_array_equal(many, flow_canvas(*pair, layout, DisFlow()))
-    finally:
-        cv2.setNumThreads(threads)
+from motus_embodiments import DataError, MismatchError, MissingError, UsageError
+from motus_model import load_codec
+from tests.adapters.pictures import shifted, texture
 
 
 def _make_codec(folder, seed):
@@ -118,20 +52,160 @@ def test_conversion_writes_latent_actions(pusht_source, tmp_path, codecs):
     assert set(dataset.stats) >= {"latent_action", "motion", "action", "observation.state"}
 
 
-def test_long_episodes_are_encoded_in_batches(codecs):
-    labeler = labeler_for(codecs[0])
-    layout = layout_for({"head": (48, 64)})
-    frames = [_shifted(_texture(48, 64), t % 7, 0) for t in range(70)]
-    track, short = labeler.track(layout), labeler.track(layout)
+def _run(track, frames):
     for frame in frames:
         track.push(frame)
-    for frame in frames[:3]:
-        short.push(frame)
-    assert track.result().shape == (70, 14)
-    np.testing.assert_allclose(track.result()[:2], short.result()[:2], atol=1e-5)
-    alone = labeler.track(layout)
-    alone.push(frames[0])
-    assert (alone.result() == np.zeros((1, 14))).all()
+    return track.result()
+
+
+@pytest.mark.parametrize("length", [1, 2, 4, 65, 131])
+def test_a_long_episode_is_encoded_in_parts(codecs, length):
+    """As if all its flow lay there at once; the last rows repeat, a short one has what it has."""
+    labeler, layout = labeler_for(codecs[0]), layout_for({"head": (32, 40)})
+    frames = np.stack([shifted(texture(32, 40), t % 7, t % 3) for t in range(length)])
+    latents = _run(labeler.track(layout, {"one": 1, "three": 3}), frames)
+    assert [rows.shape for rows in latents.values()] == [(length, 14)] * 2
+    if length == 1:
+        assert not any(rows.any() for rows in latents.values())
+        return
+    codec = load_codec(codecs[0])
+    flow = flow_canvas(frames[:-1], frames[1:], layout, DisFlow())
+    np.testing.assert_allclose(latents["one"][:-1], codec.encode_flow(flow), atol=1e-5)
+    np.testing.assert_array_equal(latents["one"][-1], latents["one"][-2])
+    spans = min(3, length - 1)
+    composed = flow[: len(flow) - spans + 1]
+    for at in range(1, spans):
+        composed = chain_canvases(composed, flow[at : at + len(composed)], layout)
+    np.testing.assert_allclose(
+        latents["three"][: len(composed)], codec.encode_flow(composed), atol=1e-5
+    )
+    rest = latents["three"][len(composed) :]
+    np.testing.assert_array_equal(rest, np.repeat(rest[:1], spans, axis=0))
+
+
+def test_both_rates_lie_side_by_side(pusht_source, tmp_path, layouts, codecs):
+    """PushT has 10 frames a second, so a latent of 5 Hz spans two of them."""
+    out = tmp_path / "set"
+    convert(pusht_source, out, card="pusht", codec=codecs[0])
+    fast = UnifiedDataset(out).arrays(3)["latent_action"]
+    with pytest.raises(UsageError, match="4 latent actions a second do not fit 10 frames") as told:
+        label_dataset(out, codecs[0], rates=(4,))
+    assert "10, 5" in told.value.hint
+    report = label_dataset(out, codecs[0], rates=(5,))
+    assert report.rates == (10.0, 5.0)
+    dataset = UnifiedDataset(out)
+    arrays = dataset.arrays(3)
+    np.testing.assert_array_equal(arrays["latent_action"], fast)
+    slow = arrays["latent_action_5hz"]
+    np.testing.assert_array_equal(slow[-1], slow[-3])
+    assert np.abs(slow - fast).max() > 1e-3
+    assert {"latent_action", "latent_action_5hz"} < set(dataset.stats)
+    assert label_dataset(out, codecs[0], rates=(5,)).unchanged
+    tree = layouts.tree(out)
+    label_dataset(out, codecs[0], rates=(10, 5), force=True)
+    again = layouts.tree(out)
+    assert again.keys() == tree.keys()
+    label_dataset(out, codecs[0], rates=(10, 5), force=True)
+    assert layouts.tree(out) == again
+    _only_slow_latents(out, codecs[0])
+
+
+def _only_slow_latents(out, codec):
+    label_dataset(out, codec, rates=(5,), force=True)
+    dataset = UnifiedDataset(out)
+    assert "latent_action" not in dataset.arrays(3)
+    assert dataset.meta.latent_steps == {"latent_action_5hz": 2}
+    names = pq.read_schema(next((out / "data").rglob("*.parquet"))).names
+    episodes = pq.read_schema(out / "meta/episodes/chunk-000/file-000.parquet").names
+    assert "latent_action" not in names
+    assert not any(name.startswith("stats/latent_action/") for name in episodes)
+
+
+def test_another_flow_needs_force(pusht_source, tmp_path, codecs):
+    out = tmp_path / "set"
+    convert(pusht_source, out, card="pusht", codec=codecs[0], flow="dis+still")
+    assert UnifiedDataset(out).meta.flow == "dis-medium+still"
+    with pytest.raises(UsageError, match=r"by dis-medium.still, not of codec .* by dis-medium"):
+        label_dataset(out, codecs[0])
+    before = UnifiedDataset(out).arrays(0)["latent_action"]
+    report = label_dataset(out, codecs[0], flow="dis-fine", force=True)
+    meta = UnifiedDataset(out).meta
+    assert report.flow == meta.flow == "dis-fine"
+    contracts = {meta.labelled(*pair).contract for pair in (("a", "x"), ("a", "y"), ("b", "x"))}
+    assert len({*contracts, meta.labelled("a", "x", (5,)).contract, meta.contract}) == 5
+    assert np.abs(UnifiedDataset(out).arrays(0)["latent_action"] - before).max() > 1e-4
+    with pytest.raises(UsageError, match="'dis-fine' is for latent actions"):
+        convert(pusht_source, tmp_path / "none", card="pusht", codec=None, flow="dis-fine")
+    assert not (tmp_path / "none").exists()
+    with pytest.raises(UsageError, match="no flow estimator named 'diss'") as told:
+        label_dataset(out, codecs[0], flow="diss")
+    assert "'dis'" in told.value.hint
+
+
+def test_a_run_that_was_cut_short_is_gone_on_with_the_same_way(pusht_source, tmp_path, codecs):
+    out = tmp_path / "set"
+    convert(pusht_source, out, card="pusht", codec=codecs[0])
+    before = UnifiedDataset(out).arrays(0)["latent_action"]
+    done = []
+
+    def stop(at, count, name):
+        done.append(at)
+        if at == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        label_dataset(out, codecs[1], rates=(5,), force=True, on_progress=stop)
+    np.testing.assert_array_equal(UnifiedDataset(out).arrays(0)["latent_action"], before)
+    with pytest.raises(MismatchError, match="flow"):
+        label_dataset(out, codecs[1], rates=(5,), flow="dis-fine", resume=True)
+    with pytest.raises(MismatchError, match="rates"):
+        label_dataset(out, codecs[1], rates=(2,), resume=True)
+    report = label_dataset(out, codecs[1], rates=(5,), resume=True)
+    assert (report.resumed, report.episodes) == (2, 5)
+    assert UnifiedDataset(out).meta.latent_steps == {"latent_action_5hz": 2}
+    # Nothing is left to go on with.
+    with pytest.raises(UsageError, match="has latent actions of codec"):
+        label_dataset(out, codecs[0], resume=True)
+
+
+def test_labels_half_put_in_are_finished_or_replaced_never_used(
+    pusht_source, tmp_path, codecs, monkeypatch
+):
+    out = tmp_path / "set"
+    convert(pusht_source, out, card="pusht", codec=codecs[0])
+
+    def broken(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("motus_adapters.assemble._write_tasks", broken)
+        with pytest.raises(KeyboardInterrupt):  # the data files have the new labels by then
+            label_dataset(out, codecs[1], rates=(5,), force=True)
+    with pytest.raises(DataError, match="half written"):
+        UnifiedDataset(out)
+    for codec in codecs:
+        with pytest.raises(DataError, match="half written"):
+            label_dataset(out, codec)
+    finished, replaced = tmp_path / "finished", tmp_path / "replaced"
+    shutil.copytree(out, finished)
+    label_dataset(finished, codecs[1], rates=(5,), resume=True)
+    assert "latent_action_5hz" in UnifiedDataset(finished).arrays(0)
+    shutil.copytree(out, replaced)
+
+    def stop(at, count, name):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        label_dataset(replaced, codecs[0], force=True, on_progress=stop)
+    with pytest.raises(DataError, match="half written"):  # still
+        UnifiedDataset(replaced)
+    label_dataset(replaced, codecs[0], force=True)
+    convert(pusht_source, tmp_path / "calm", card="pusht", codec=None)
+    label_dataset(tmp_path / "calm", codecs[0])
+    for index in range(5):
+        wanted = UnifiedDataset(tmp_path / "calm").arrays(index)["latent_action"]
+        found = UnifiedDataset(replaced).arrays(index)["latent_action"]
+        np.testing.assert_array_equal(found, wanted)
 
 
 def test_labelling_changes_only_latents(pusht_source, tmp_path, layouts, codecs):
@@ -153,11 +227,12 @@ def test_labelling_changes_only_latents(pusht_source, tmp_path, layouts, codecs)
     assert stats.pop("latent_action")
     assert stats == stats_before
     _check_lerobot(out, after)
+    tree = layouts.tree(out)
+    label_dataset(out, codecs[0], workers=1, force=True)
+    assert layouts.tree(out) == tree
 
 
 def _check_lerobot(out, dataset):
-    import pyarrow.parquet as pq
-
     schema = pq.read_schema(next((out / "data").rglob("*.parquet")))
     assert schema.field("latent_action").type.list_size == 14
     assert (
@@ -171,7 +246,7 @@ def test_another_codec_needs_force(pusht_source, tmp_path, layouts, codecs):
     convert(pusht_source, out, card="pusht", codec=codecs[0])
     tree = layouts.tree(out)
     assert label_dataset(out, codecs[0]).unchanged
-    with pytest.raises(UsageError, match="latent actions of another codec"):
+    with pytest.raises(UsageError, match="has latent actions of codec"):
         label_dataset(out, codecs[1])
     assert label_dataset(out, codecs[1], force=True, dry_run=True).unchanged
     assert layouts.tree(out) == tree
