@@ -28,6 +28,15 @@ def anchor(
     frames: Annotated[int, Option("--frames", min=2, help="Frames of each trajectory")] = 60,
     rate: Annotated[float, Option("--rate", help="Frames and actions a second")] = 30.0,
     image_size: ImageSize = 128,
+    appearance: Annotated[
+        str | None,
+        Option(
+            "--appearance",
+            metavar="SEED",
+            help="Draw texture, light and colours anew for each trajectory; texture=1,light=2 "
+            "names the parts; left out, the scene looks as its model says",
+        ),
+    ] = None,
     backend: Backend = "auto",
     workers: Workers = 0,
     seed: Seed = 0,
@@ -40,6 +49,7 @@ def anchor(
     Example: motus anchor franka data/franka-anchor --episodes 20
     """
     from motus_adapters import anchor as make_anchoring_data
+    from motus_embodiments import Appearance
 
     with console.progress("anchor") as on_progress:
         report = make_anchoring_data(
@@ -52,6 +62,7 @@ def anchor(
             size=image_size,
             workers=workers,
             backend=backend,
+            appearance=None if appearance is None else Appearance.parse(appearance),
             resume=resume,
             force=force,
             dry_run=dry_run,

@@ -1,4 +1,4 @@
-"""`motus inspect`: what is in a recording, a folder of recordings, or a dataset."""
+"""`motus inspect`: what is in recordings or in a dataset, and what a codec's numbers carry."""
 
 from pathlib import Path
 from typing import Annotated
@@ -15,12 +15,21 @@ Health = Annotated[
 MapOut = Annotated[
     Path | None, Option("--map-out", help="YAML to write the proposed mapping to, with remarks")
 ]
-Page = Annotated[Path | None, Option("--out", help="PNG to draw the health on, one page")]
+Page = Annotated[
+    Path | None,
+    Option("--out", help="Page to draw the health on: PNG of a dataset, HTML of a codec"),
+]
+Data = Annotated[
+    list[Path] | None, Argument(help="Datasets that the health of a codec is measured on")
+]
 
 
 def inspect(
     console: Console,
-    path: Annotated[Path, Argument(help="Recording, folder of recordings, or unified dataset")],
+    path: Annotated[
+        Path, Argument(help="Recording, folder of recordings, unified dataset, or codec")
+    ],
+    data: Data = None,
     source_format: Format = "auto",
     embodiment: Embodiment = None,
     mapping: Mapping = None,
@@ -32,12 +41,23 @@ def inspect(
 ) -> Outcome:
     """Say what is in recordings or in a dataset.
 
+    With --health, judge a dataset; or measure what the latent actions of a codec carry, as in
+    `motus inspect shipped --health data/ONE data/OTHER`.
+
     Example: motus inspect recordings/
     """
     from motus_adapters import inspect_dataset, inspect_source
 
-    if page is not None and not health:
+    if not health and page is not None:
         raise UsageError("--out draws the health; --health is missing")
+    if data and not health:
+        raise UsageError("data are what a codec's health is measured on; --health is missing")
+    if data or _is_codec(path):
+        if not health:
+            raise UsageError(
+                f"{path} is a codec", hint=f"measure it: motus inspect {path} --health data/NAME"
+            )
+        return _codec_health(console, path, data or [], page)
     if health:
         return _health(console, path, page, workers)
     if (path / "meta" / "motus.json").exists():
@@ -67,3 +87,21 @@ def _health(console: Console, path: Path, page: Path | None, workers: int) -> Ou
         problem = MismatchError(f"{path} fails {len(report.failed)} of its checks: {failed}")
     shown = ("path", "embodiment", "episodes", "frames", "rate", "checks", "views", "channels")
     return Outcome(report, show=shown, next="motus train --recipe full", problem=problem)
+
+
+def _is_codec(path: Path) -> bool:
+    if str(path) == "shipped" and not path.exists():
+        return True
+    return any((place / "codec.safetensors").is_file() for place in (path, path / "codec"))
+
+
+def _codec_health(console: Console, path: Path, data: list[Path], page: Path | None) -> Outcome:
+    from motus_recipes import draw_codec_health, inspect_codec
+
+    if page is not None and page.suffix != ".html":
+        raise UsageError(f"{page} does not end in .html", hint="the page of a codec is HTML")
+    with console.progress("inspect") as on_progress:
+        report = inspect_codec(path, data, on_progress)
+    if page is not None:
+        console.note(f"drawn: {draw_codec_health(report, page)}")
+    return Outcome(report, next=f"motus label {data[0]} --codec {path}")

@@ -19,6 +19,7 @@ from motus_adapters.staging import check_free
 from motus_adapters.unified import EpisodeData, write_dataset
 from motus_embodiments import (
     ActionAdapter,
+    Appearance,
     Backend,
     Card,
     Coverage,
@@ -91,6 +92,7 @@ def anchor(
     size: int = 128,
     workers: int = 1,
     backend: Backend = "auto",
+    appearance: Appearance | None = None,
     resume: bool = False,
     force: bool = False,
     dry_run: bool = False,
@@ -113,6 +115,8 @@ def anchor(
         size: Width and height of each camera's picture.
         workers: Processes that plan and render; 0 for one a core.
         backend: "auto", "mujoco" or "curobo"; the report says which one it was and why.
+        appearance: Draws texture, light and colours anew for each trajectory; the motion stays
+            that of the seed. None draws what the model has.
         resume: Go on with a half-written dataset.
         force: Replace what is there.
         dry_run: Plan the motion and write nothing.
@@ -137,13 +141,16 @@ def anchor(
     chosen = make_sampler(card, backend, seed)
     if on_note is not None and chosen.note:
         on_note(chosen.note)
-    scene = _Scene(card, seed, rate, size, frames, chosen.backend, chosen.sampler.survey)
+    appearance = appearance or Appearance()
+    scene = _Scene(
+        card, seed, rate, size, frames, chosen.backend, chosen.sampler.survey, appearance
+    )
     plans: Iterable[Plan]
     if dry_run:
         plans = _planned(chosen.sampler, episodes, frames, rate, on_progress)
     else:
         # Whatever cannot be drawn is told before anything is written.
-        Renderer(card, size, size, chosen.sampler.kinematics).close()
+        Renderer(card, size, size, chosen.sampler.kinematics, appearance).close()
         write_dataset(
             out,
             _header(scene, episodes, layout, chosen.sampler),
@@ -188,6 +195,7 @@ class _Scene:
     frames: int
     backend: Backend
     survey: Survey
+    appearance: Appearance
 
 
 @dataclass(frozen=True)
@@ -209,7 +217,7 @@ class AnchorJob:
         plan = studio.sampler.plan(self.index, count + 1, self.scene.rate)
         states = plan.states
         return EpisodeData(
-            frames=(studio.views(state) for state in states[:-1]),
+            frames=studio.film(self.index, states[:-1]),
             num_frames=count,
             state=states[:-1],
             action=studio.adapter.command(states[1:]) if card.action_channels else None,
@@ -228,13 +236,18 @@ class _Studio:
         self.sampler = make_sampler(card, scene.backend, scene.seed, scene.survey).sampler
         self.adapter = ActionAdapter(card)
         self.adapter.kinematics = self.sampler.kinematics
-        self._renderer = Renderer(card, scene.size, scene.size, self.sampler.kinematics)
+        self._renderer = Renderer(
+            card, scene.size, scene.size, self.sampler.kinematics, scene.appearance
+        )
         self._roles: dict[str, str] = {c.name: c.role for c in self._renderer.cameras}
         atexit.register(self._renderer.close)
 
-    def views(self, state: np.ndarray) -> dict[str, np.ndarray]:
-        """Role -> picture."""
-        return {self._roles[name]: view for name, view in self._renderer.render(state).items()}
+    def film(self, index: int, states: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
+        """Role -> picture, for each state of trajectory `index`."""
+        self._renderer.dress(index)
+        for state in states:
+            views = self._renderer.render(state)
+            yield {self._roles[name]: view for name, view in views.items()}
 
     def close(self) -> None:
         """Give the drawing context back."""
@@ -247,7 +260,8 @@ _studios: dict[str, _Studio] = {}  # of this process, at most one
 
 def _studio(scene: _Scene) -> _Studio:
     """The studio of a scene; loading a robot's meshes takes longer than drawing an episode."""
-    key = f"{scene.seed} {scene.size} {scene.backend} {scene.card.model_dump_json()}"
+    card = scene.card.model_dump_json()
+    key = f"{scene.seed} {scene.size} {scene.backend} {scene.appearance} {card}"
     if key not in _studios:
         while _studios:
             _studios.popitem()[1].close()
@@ -296,6 +310,8 @@ def _header(scene: _Scene, episodes: int, layout: Layout, sampler: PoseSampler) 
     terms: dict[str, Any] = {
         name: getattr(scene, name) for name in ("seed", "frames", "size", "backend")
     }
+    if str(scene.appearance):
+        terms["appearance"] = str(scene.appearance)
     # What the pictures and numbers come from, so that nothing else decides the bytes.
     decisive = {
         **terms,

@@ -53,7 +53,8 @@ class HeadView:
         mujoco.mj_camlight(model, data)
         self.camera = next((c for c in card.cameras if c.role == "head"), None)
         self._pose = None if self.camera is None else _camera_pose(model, data, self.camera)
-        self._bases = [
+        self.axes = None if self._pose is None else self._pose[1]
+        self.bases = [
             (data.xpos[f.base].copy(), data.xmat[f.base].reshape(3, 3).copy())
             if f.base >= 0
             else (np.zeros(3), np.eye(3))
@@ -64,11 +65,23 @@ class HeadView:
         """Which points, in the base frame of an arm, lie in a square picture; all without one."""
         if self._pose is None:
             return np.ones(len(points), bool)
-        (base, base_axes), (camera, axes, half) = self._bases[arm], self._pose
+        (base, base_axes), (camera, axes, half) = self.bases[arm], self._pose
         seen = (points @ base_axes.T + base - camera) @ axes
         depth = -seen[:, 2]  # a camera looks along its -z
         inside = np.abs(seen[:, :2]) <= EDGE * half * depth[:, None]
         return (depth > 0) & inside.all(axis=1)
+
+
+def head_axes(card: Card) -> Float[ndarray, "arms 3 3"] | None:
+    """Turns from each arm's base frame to the axes of the head camera: right, up, towards it.
+
+    None where the robot has no model, or no head camera that could be rendered.
+    """
+    kinematics = Kinematics(card)
+    if kinematics.model is None:
+        return None
+    view = HeadView(kinematics)
+    return None if view.axes is None else np.stack([view.axes.T @ b for _, b in view.bases])
 
 
 def with_margin(kinematics: Kinematics) -> None:

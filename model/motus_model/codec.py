@@ -1,45 +1,69 @@
 """The latent-action codec: optical flow of one step as 14 numbers, and back (paper 4.3.5).
 
 Loss = flow reconstruction + 1.0 |motion - predicted motion|^2 on labelled samples + 1e-6 KL.
-Encoder and decoder each have a linear path, started at the principal components of the flow,
-beside the convolutions: so the codec begins no worse than PCA of the same width.
+What is twice as fast should be twice the latent. So views come to the trunk at unit size, the
+trunk's part of the latent is scaled by the flow's size, and the decoder does the same backwards.
 """
 
 import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from motus_model.codec_trunks import ConvolutionalTrunk, DeepCompression, DeepCompressionTrunk
+
 Flow = Float[Tensor, "b 2 h w"]
 Latent = Float[Tensor, "b 14"]
+Boxes = tuple[tuple[int, int, int, int], ...]
 
 LATENT_WIDTH = 14  # paper, section 4.3.5
 MOTION_WEIGHT = 1.0  # lambda_a, paper's Implementation Details
 KL_WEIGHT = 1e-6  # beta, there too
 
+_STILL = 0.02  # of the usual flow; below it, size means nothing
+_LOG_VARIANCE = (-20.0, 1.0)  # the noise of a latent stays small beside one of usual size
+_SOFT = 1e-2  # percent of a view's width; the error is rounded off below it
+
 
 @dataclass(frozen=True)
 class CodecConfig:
-    """Sizes of the small codec.
+    """Sizes of a codec.
 
     Attributes:
         size: Height and width of the flow canvas.
-        widths: Channels after each halving.
-        hidden: Width of the layer between convolutions and latent.
+        views: Boxes (x, y, width, height) of the canvas, each measured by itself.
+        widths: Channels after each halving, of the small trunk.
+        hidden: Width of the layers between trunk and latent.
         motion: Numbers of `motion` predicted from the latent.
+        frame: Axes that labels are turned to before they are compared: those of the arm's base
+            (the paper's), or of the head camera, the same for every robot that is seen alike.
+        autoencoder: Folder or hub name of the DC-AE that takes the place of the small trunk.
     """
 
     size: tuple[int, int] = (72, 64)
+    views: Boxes = ((0, 0, 64, 48), (0, 48, 32, 24), (32, 48, 32, 24))
     widths: tuple[int, ...] = (16, 32, 48)
     hidden: int = 192
     motion: int = 14
+    frame: Literal["base", "camera"] = "camera"
+    autoencoder: str | None = None
+
+    @classmethod
+    def parse(cls, values: dict[str, Any]) -> "CodecConfig":
+        """What `asdict` gave, from a file."""
+        named = dict(values)
+        for key in ("size", "widths"):
+            named[key] = tuple(named[key])
+        named["views"] = tuple(tuple(box) for box in named["views"])
+        return cls(**named)
 
 
 class CodecLoss(NamedTuple):
@@ -52,96 +76,100 @@ class CodecLoss(NamedTuple):
 
 
 class LatentActionCodec(nn.Module):
-    """A variational autoencoder of flow whose latent also predicts true motion."""
+    """A variational autoencoder of flow whose latent also predicts true motion.
+
+    With the small trunk, encoder and decoder each have a linear path beside it that starts at the
+    principal components of the flow.
+    """
 
     scale: Float[Tensor, "1 1 h w"]
-    motion_mean: Float[Tensor, " m"]
-    motion_std: Float[Tensor, " m"]
+    usual: Float[Tensor, " v"]
+    motion_size: Float[Tensor, " m"]
+    views: Float[Tensor, "v h w"]
 
-    def __init__(self, config: CodecConfig) -> None:
+    def __init__(self, config: CodecConfig, autoencoder: DeepCompression | None = None) -> None:
+        """Sizes; and the DC-AE where `config` names one.
+
+        Raises:
+            WeightsError: `config` names an autoencoder that is not there.
+        """
         super().__init__()
         self.config = config
-        rows, columns = (side // 2 ** len(config.widths) for side in config.size)
-        cells = config.widths[-1] * rows * columns
-        pixels = 2 * config.size[0] * config.size[1]
-        down: list[nn.Module] = []
-        width = 2
-        for after in config.widths:
-            down += [nn.Conv2d(width, after, 4, stride=2, padding=1), nn.SiLU()]
-            width = after
-        self.encoder = nn.Sequential(
-            *down, nn.Flatten(), nn.Linear(cells, config.hidden), nn.SiLU()
+        hidden, pixels = config.hidden, 2 * config.size[0] * config.size[1]
+        # Adam moves every weight by as much; of thousands of inputs, each has to count for little.
+        self._fan = pixels**-0.5
+        self.trunk: ConvolutionalTrunk | DeepCompressionTrunk
+        if config.autoencoder is None:
+            self.trunk = ConvolutionalTrunk(config.size, config.widths, hidden)
+            self.linear_in = nn.Linear(pixels, LATENT_WIDTH, bias=False)
+            self.linear_out = nn.Linear(LATENT_WIDTH, pixels, bias=False)
+        else:
+            found = autoencoder or DeepCompression.from_pretrained(config.autoencoder)
+            self.trunk = DeepCompressionTrunk(config.size, found, hidden)
+        self.even = nn.LayerNorm(hidden)  # a few bright cells must not throw a latent far out
+        self.statistics = nn.Sequential(
+            *(nn.SiLU(), nn.Linear(hidden + len(config.views), hidden), nn.SiLU()),
+            nn.Linear(hidden, 2 * LATENT_WIDTH),
         )
-        self.statistics = nn.Linear(config.hidden, 2 * LATENT_WIDTH)
-        self.linear_in = nn.Linear(pixels, LATENT_WIDTH, bias=False)
-        up: list[nn.Module] = [
-            nn.Linear(LATENT_WIDTH, config.hidden),
-            nn.SiLU(),
-            nn.Linear(config.hidden, cells),
-            nn.Unflatten(1, (width, rows, columns)),
-        ]
-        for after in (*reversed(config.widths[:-1]), 2):
-            up += [nn.SiLU(), nn.ConvTranspose2d(width, after, 4, stride=2, padding=1)]
-            width = after
-        self.decoder = nn.Sequential(*up)
-        self.linear_out = nn.Linear(LATENT_WIDTH, pixels, bias=False)
+        self.widen = nn.Sequential(nn.Linear(LATENT_WIDTH + 1, hidden), nn.SiLU())
         self.motion_head = nn.Linear(LATENT_WIDTH, config.motion)
         self.register_buffer("scale", torch.ones(1, 1, *config.size))
-        self.register_buffer("motion_mean", torch.zeros(config.motion))
-        self.register_buffer("motion_std", torch.ones(config.motion))
-        for parameter in (*self.statistics.parameters(), *self.decoder[-1].parameters()):
-            nn.init.zeros_(parameter)
+        self.register_buffer("usual", torch.ones(len(config.views)))
+        self.register_buffer("motion_size", torch.ones(config.motion))
+        self.register_buffer("views", _masks(config), persistent=False)
+        if config.autoencoder is None:  # begin with the linear path alone
+            for parameter in self.statistics[-1].parameters():
+                nn.init.zeros_(parameter)
 
     @torch.no_grad()
     def fit_statistics(
-        self,
-        flow: Flow,
-        motion: Float[Tensor, "b m"],
-        mask: Bool[Tensor, "b m"],
-        bands: list[tuple[int, int]],
+        self, flow: Flow, motion: Float[Tensor, "b m"], mask: Bool[Tensor, "b m"]
     ) -> None:
-        """Start from sample data: the scale of each view, principal components, motion's spread.
+        """Start from sample data: the size of flow in each view, principal components, motion.
 
         Args:
-            flow: Flow canvases.
+            flow: Flow canvases; views of the same height on the canvas share one scale.
             motion: Motion of the same steps.
             mask: True where a motion number exists.
-            bands: First and last row of each band of views that shares one scale.
         """
+        bands = {(y, y + height) for _, y, _, height in self.config.views}
         for top, bottom in bands:
             spread = flow[:, :, top:bottom].square().mean().sqrt()
             self.scale[:, :, top:bottom] = spread.clamp_min(1e-3)
-        x = (flow / self.scale).flatten(1)
-        generator_state = torch.random.get_rng_state()
-        torch.manual_seed(0)  # pca_lowrank draws a random projection
-        # Some components more than are used make those that are used exact.
-        count = min(LATENT_WIDTH + 10, *x.shape)
-        _, spread, components = torch.pca_lowrank(x, q=count, center=False, niter=4)
-        torch.random.set_rng_state(generator_state)
-        spread, components = spread[:LATENT_WIDTH], components[:, :LATENT_WIDTH]
-        size = (spread / len(x) ** 0.5).clamp_min(1e-6)  # root mean square along each component
-        self.linear_in.weight.copy_(components.T / size[:, None])
-        self.linear_out.weight.copy_(components * size)
-        seen = mask.sum(0).clamp_min(1)
-        mean = (motion * mask).sum(0) / seen
-        variance = ((motion - mean).square() * mask).sum(0) / seen
-        self.motion_mean.copy_(mean)
-        self.motion_std.copy_(variance.sqrt().clamp_min(1e-4))
+        speeds = self._means(flow.norm(dim=1))
+        seen = speeds > 0
+        self.usual.copy_((speeds.sum(0) / seen.sum(0).clamp_min(1)).clamp_min(1e-3))
+        if self.config.autoencoder is None:
+            self._start_linear((flow / self.scale).flatten(1))
+        size = (motion.square() * mask).sum(0) / mask.sum(0).clamp_min(1)
+        self.motion_size.copy_(size.sqrt().clamp_min(1e-4))
 
     def encode(self, flow: Flow) -> tuple[Latent, Latent]:
         """Mean and log-variance of the latent action."""
         x = flow / self.scale
-        mean, log_variance = self.statistics(self.encoder(x)).chunk(2, dim=-1)
-        return mean + self.linear_in(x.flatten(1)), log_variance - 6
+        sizes = self._means(x.square().mean(1)).sqrt()  # of each view
+        whole = x.square().flatten(1).mean(1, keepdim=True).sqrt() + _STILL
+        unit = x / torch.einsum("bv,vhw->bhw", sizes + 2 * _STILL, self.views)[:, None]
+        shares = torch.log(sizes / whole + 2 * _STILL)
+        features = torch.cat([self.even(self.trunk.read(unit)), shares], dim=1)
+        mean, log_variance = self.statistics(features).chunk(2, dim=-1)
+        mean = mean * whole
+        if self.config.autoencoder is None:
+            mean = mean + self.linear_in(x.flatten(1) * self._fan)
+        return mean, (log_variance - 6).clamp(*_LOG_VARIANCE)
 
     def decode(self, latent: Latent) -> Flow:
         """Flow of a latent action, in the units it came in."""
-        flow = self.decoder(latent) + self.linear_out(latent).view(-1, 2, *self.config.size)
+        size = latent.square().mean(1, keepdim=True).add(_STILL**2).sqrt()
+        features = self.widen(torch.cat([latent / size, torch.log(size)], dim=1))
+        flow = self.trunk.draw(features) * size[:, :, None, None]
+        if self.config.autoencoder is None:
+            flow = flow + self.linear_out(latent).view(-1, 2, *self.config.size)
         return flow * self.scale
 
     def predict_motion(self, latent: Latent) -> Float[Tensor, "b m"]:
-        """Motion (m, rad, opening) read from a latent action."""
-        return self.motion_head(latent) * self.motion_std + self.motion_mean
+        """Motion (m, rad) read from a latent action, along the axes of `config.frame`."""
+        return self.motion_head(latent) * self.motion_size
 
     def forward(
         self,
@@ -160,13 +188,24 @@ class LatentActionCodec(nn.Module):
         """
         mean, log_variance = self.encode(flow)
         latent = mean + noise * (0.5 * log_variance).exp()
-        error = (self.decode(latent) - flow) / self.scale
-        reconstruction = error.square().flatten(1).mean(1)
-        wanted = (motion - self.motion_mean) / self.motion_std
+        reconstruction = self.flow_error(self.decode(latent), flow)
+        wanted = motion / self.motion_size
         label_loss = ((self.motion_head(latent) - wanted).square() * labelled).mean(1)
         kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(-1)
         total = reconstruction + MOTION_WEIGHT * label_loss + KL_WEIGHT * kl
         return CodecLoss(total, reconstruction, label_loss, kl)
+
+    def flow_error(self, rebuilt: Flow, flow: Flow) -> Float[Tensor, " b"]:
+        """End-point error as a share of zero flow's, mean over the views that show something.
+
+        Half of the share's base is what the view usually shows: a step that hardly moves must not
+        count for more than any other.
+        """
+        error = self._means(((rebuilt - flow).square().sum(1) + _SOFT**2).sqrt())
+        zero = self._means(flow.norm(dim=1))
+        seen = (zero > 1e-6).float()
+        share = error / (0.5 * zero + 0.5 * self.usual)
+        return (share * seen).sum(1) / seen.sum(1).clamp_min(1)
 
     @torch.no_grad()
     def encode_flow(
@@ -176,13 +215,13 @@ class LatentActionCodec(nn.Module):
         rows = []
         for at in range(0, len(flow), batch):
             part = torch.from_numpy(np.array(flow[at : at + batch], np.float32))
-            rows.append(self.encode(part.to(self.motion_mean.device))[0].cpu())
+            rows.append(self.encode(part.to(self.motion_size.device))[0].cpu())
         return torch.cat(rows).numpy() if rows else np.zeros((0, LATENT_WIDTH), np.float32)
 
     @torch.no_grad()
     def round_weights(self) -> None:
         """Round to what `save` stores (float16), so that the codec in use is the one on disk."""
-        for value in (*self.parameters(), *self.buffers()):
+        for value in self.state_dict().values():
             value.copy_(value.half())
 
     @property
@@ -200,25 +239,49 @@ class LatentActionCodec(nn.Module):
     def _stored(self) -> dict[str, Tensor]:
         return {key: value.half().cpu().contiguous() for key, value in self.state_dict().items()}
 
+    def _means(self, values: Float[Tensor, "b h w"]) -> Float[Tensor, "b v"]:
+        """The mean of each view."""
+        return torch.einsum("bhw,vhw->bv", values, self.views) / self.views.sum((1, 2))
+
+    def _start_linear(self, x: Float[Tensor, "b p"]) -> None:
+        generator_state = torch.random.get_rng_state()
+        torch.manual_seed(0)  # pca_lowrank draws a random projection
+        # Some components more than are used make those that are used exact.
+        count = min(LATENT_WIDTH + 10, *x.shape)
+        _, spread, components = torch.pca_lowrank(x, q=count, center=False, niter=4)
+        torch.random.set_rng_state(generator_state)
+        spread, components = spread[:LATENT_WIDTH], components[:, :LATENT_WIDTH]
+        size = (spread / len(x) ** 0.5).clamp_min(1e-6)  # root mean square along each component
+        self.linear_in.weight.copy_(components.T / size[:, None] / self._fan)
+        self.linear_out.weight.copy_(components * size)
+
 
 def load_codec(folder: Path) -> LatentActionCodec:
     """Read a codec folder.
 
     Raises:
         FileNotFoundError: When a file is missing.
-        ValueError: When the weights don't belong to the configuration.
+        ValueError: When the weights don't belong to the configuration, or it is of another version.
+        WeightsError: When it names an autoencoder that is not there.
     """
-    sizes = json.loads((folder / "config.json").read_text())["sizes"]
-    config = CodecConfig(
-        size=tuple(sizes["size"]),
-        widths=tuple(sizes["widths"]),
-        hidden=sizes["hidden"],
-        motion=sizes["motion"],
-    )
+    try:
+        config = CodecConfig.parse(json.loads((folder / "config.json").read_text())["sizes"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f"{folder}/config.json is of another version of motus ({error}): train the codec anew"
+        ) from error
     codec = LatentActionCodec(config)
     try:
         weights = load_file(folder / "codec.safetensors")
         codec.load_state_dict({key: value.float() for key, value in weights.items()}, strict=True)
-    except (RuntimeError, KeyError) as error:
+    except (RuntimeError, KeyError, SafetensorError) as error:
         raise ValueError(f"{folder}/codec.safetensors does not fit its config: {error}") from error
     return codec.eval()
+
+
+def _masks(config: CodecConfig) -> Float[Tensor, "v h w"]:
+    """One where a view lies on the canvas."""
+    masks = torch.zeros(len(config.views), *config.size)
+    for mask, (x, y, width, height) in zip(masks, config.views, strict=True):
+        mask[y : y + height, x : x + width] = 1
+    return masks

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from motus_model import LATENT_WIDTH, CodecConfig, LatentActionCodec, load_codec
 
-CONFIG = CodecConfig(size=(16, 16), widths=(4, 8), hidden=16)
+VIEWS = ((0, 0, 16, 10), (0, 10, 16, 6))
+CONFIG = CodecConfig(size=(16, 16), views=VIEWS, widths=(4, 8), hidden=16)
 
 
 def flows(count: int = 96) -> Tensor:
@@ -29,7 +30,7 @@ def codec() -> LatentActionCodec:
     motion = torch.randn(len(flow), 14) * 3 + 1
     mask = torch.ones(len(flow), 14, dtype=torch.bool)
     mask[:, 7:] = False
-    codec.fit_statistics(flow, motion, mask, bands=[(0, 10), (10, 16)])
+    codec.fit_statistics(flow, motion, mask)
     return codec.eval()
 
 
@@ -54,14 +55,64 @@ def test_its_latents_begin_at_unit_size(codec):
 
 def test_statistics_leave_the_random_state_alone(codec):
     before = torch.random.get_rng_state()
-    codec.fit_statistics(flows(), torch.zeros(96, 14), torch.zeros(96, 14, dtype=torch.bool), [])
+    codec.fit_statistics(flows(), torch.zeros(96, 14), torch.zeros(96, 14, dtype=torch.bool))
     assert torch.equal(before, torch.random.get_rng_state())
 
 
 def test_motion_statistics_count_what_exists(codec):
-    assert float(codec.motion_mean[:7].mean()) == pytest.approx(1, abs=0.3)
-    assert float(codec.motion_std[:7].mean()) == pytest.approx(3, abs=0.3)
-    assert torch.equal(codec.motion_mean[7:], torch.zeros(7))
+    assert float(codec.motion_size[:7].mean()) == pytest.approx(10**0.5, abs=0.4)  # std 3, mean 1
+    torch.testing.assert_close(codec.motion_size[7:], torch.full((7,), 1e-4))
+
+
+def test_twice_the_flow_is_twice_the_latent(codec):
+    train(codec)
+    flow = flows(16)
+    with torch.no_grad():
+        once, twice = (codec.encode(size * flow)[0] for size in (1, 2))
+        back = (codec.decode(once), codec.decode(twice))
+    # Exactly so but for what keeps still pictures from being blown up.
+    assert float((twice - 2 * once).norm() / twice.norm()) < 0.05
+    assert float((back[1] - 2 * back[0]).norm() / back[1].norm()) < 0.1
+
+
+def test_the_flow_error_is_that_of_zero_flow_where_nothing_is_drawn(codec):
+    flow = flows(32)
+    error = codec.flow_error(torch.zeros_like(flow), flow)
+    zero = flow.norm(dim=1)
+    share = torch.stack([part.mean((1, 2)) for part in (zero[:, :10], zero[:, 10:])], dim=1)
+    expected = (share / (0.5 * share + 0.5 * codec.usual)).mean(1)
+    torch.testing.assert_close(error, expected, rtol=1e-2, atol=1e-2)
+    assert float(codec.flow_error(flow, flow).max()) < 0.05
+
+
+def test_views_that_show_nothing_do_not_count(codec):
+    flow = flows(8)
+    flow[:, :, 10:] = 0
+    noise = torch.randn(8, 2, 16, 16)
+    noise[:, :, :10] = 0
+    assert float(codec.flow_error(flow + noise, flow).max()) < 0.05
+    assert torch.equal(codec.flow_error(flow + 1, 0 * flow), torch.zeros(8))
+
+
+def train(codec, steps=30):
+    """So that the trunk's path is open: it begins at zero."""
+    optimizer = torch.optim.AdamW(codec.parameters(), lr=3e-3)
+    flow, generator = flows(64), torch.Generator().manual_seed(1)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        noise = torch.randn(64, LATENT_WIDTH, generator=generator)
+        codec(flow, torch.zeros(64, 14), torch.zeros(64, 14), noise).total.mean().backward()
+        optimizer.step()
+
+
+def test_training_lowers_the_flow_error(codec):
+    flow = flows(64)
+    with torch.no_grad():
+        before = codec.flow_error(codec.decode(codec.encode(flow)[0]), flow).mean()
+    train(codec)
+    with torch.no_grad():
+        after = codec.flow_error(codec.decode(codec.encode(flow)[0]), flow).mean()
+    assert float(after) < float(before)
 
 
 def test_unlabelled_samples_teach_no_motion(codec):
@@ -114,7 +165,7 @@ def test_broken_files_are_refused(codec, tmp_path):
         load_codec(tmp_path)
     codec.save(tmp_path, {})
     config = json.loads((tmp_path / "config.json").read_text())
-    config["sizes"]["hidden"] = 8
+    config["sizes"]["hidden"] = 8  # the file holds 16
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match=r"codec\.safetensors does not fit its config"):
         load_codec(tmp_path)
@@ -122,4 +173,13 @@ def test_broken_files_are_refused(codec, tmp_path):
     file = tmp_path / "codec.safetensors"
     file.write_bytes(file.read_bytes()[:500])
     with pytest.raises(Exception, match=r"(?i)safetensor|header|incomplete|codec"):
+        load_codec(tmp_path)
+
+
+def test_a_folder_of_another_version_is_named(codec, tmp_path):
+    codec.save(tmp_path, {})
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["sizes"]["depth"] = 3
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="another version of motus"):
         load_codec(tmp_path)

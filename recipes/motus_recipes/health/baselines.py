@@ -1,0 +1,139 @@
+"""What a codec is measured against: principal components, random weights, full supervision."""
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import nn
+
+from motus_model import LATENT_WIDTH, LatentActionCodec
+from motus_recipes.cache import Cached
+from motus_recipes.health.codes import Codes, Flow, Rebuilt, compare, encode, steps
+from motus_recipes.health.probes import Steps, fit_early, folds, r2
+
+CHANNELS = (16, 32, 48)  # of the supervised network, after each halving
+HIDDEN = 192
+EPOCHS = 12
+
+Pictures = Float[np.ndarray, "n p"]
+
+
+def flow_components(cached: Cached, codes: Codes) -> tuple[Steps, Steps, Rebuilt]:
+    """14 principal components of the dataset's own training flow: codes, and what they rebuild.
+
+    Each view is divided by its root mean square first.
+    """
+    train = np.asarray(cached.flow[codes.train_rows], np.float32)
+    scale = np.sqrt(np.mean(train**2, axis=(0, 1), keepdims=True)).mean(3, keepdims=True)
+    bands = np.repeat([scale[:, :, :48].mean(), scale[:, :, 48:].mean()], (48, 24))
+    size = np.maximum(bands, 1e-3).astype(np.float32)[None, None, :, None]
+    axes = components((train / size).reshape(len(train), -1))
+    code = [(f / size).reshape(len(f), -1) @ axes for f in (train, codes.held_flow)]
+    rebuilt = (code[1] @ axes.T).reshape(codes.held_flow.shape) * size
+    return *_pair(cached, codes, code[0], code[1]), compare(codes.held_flow, rebuilt)
+
+
+def picture_components(cached: Cached, codes: Codes) -> tuple[Steps, Steps]:
+    """14 principal components of the difference between one picture and the next."""
+    parts = [_differences(cached, rows) for rows in (codes.train_rows, codes.held_rows)]
+    center = parts[0].mean(0)
+    axes = components(parts[0] - center)
+    return _pair(cached, codes, *((part - center) @ axes for part in parts))
+
+
+def random_encoder(codec: LatentActionCodec, cached: Cached, codes: Codes) -> tuple[Steps, Steps]:
+    """The codec's own encoder with random weights; what it divides flow by is kept."""
+    state = torch.random.get_rng_state()
+    torch.manual_seed(0)
+    other = LatentActionCodec(codec.config, getattr(codec.trunk, "autoencoder", None))
+    for module in other.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            module.reset_parameters()
+    torch.random.set_rng_state(state)
+    for name, value in codec.named_buffers():
+        other.get_buffer(name).copy_(value)
+    other.to(codec.motion_size.device).eval()
+    flows = (np.asarray(cached.flow[codes.train_rows], np.float32), codes.held_flow)
+    return _pair(cached, codes, *(encode(other, flow)[0] for flow in flows))
+
+
+def supervised(cached: Cached, codes: Codes) -> Float[np.ndarray, " m"]:
+    """R2 of a small network that learns this dataset's twists from its flow, every label shown.
+
+    What could be read from the flow at this size and amount of data: the ceiling of a code.
+    """
+    train = np.asarray(cached.flow[codes.train_rows], np.float32)
+    size = np.sqrt((train**2).mean((0, 1, 3), keepdims=True)).clip(1e-3)
+    usual, spread = codes.train.motion.mean(0), codes.train.motion.std(0) + 1e-9
+    x = torch.from_numpy(train / size)
+    y = torch.from_numpy(((codes.train.motion - usual) / spread).astype(np.float32))
+    stop = folds(codes.train) == 0
+    state = torch.random.get_rng_state()
+    torch.manual_seed(0)
+    network = _network(y.shape[1], (x.shape[2], x.shape[3]))
+    best = fit_early(network, (x[~stop], y[~stop]), (x[stop], y[stop]), epochs=EPOCHS, rate=1.5e-3)
+    torch.random.set_rng_state(state)
+    network.load_state_dict(best)
+    with torch.no_grad():
+        parts = [network(part) for part in torch.from_numpy(codes.held_flow / size).split(256)]
+    return r2(codes.held.motion, torch.cat(parts).numpy() * spread + usual, usual)
+
+
+def components(rows: Pictures) -> Float[np.ndarray, "p 14"]:
+    """The leading principal axes of centred or scaled rows."""
+    state = torch.random.get_rng_state()
+    torch.manual_seed(0)  # pca_lowrank draws a random projection
+    count = min(LATENT_WIDTH + 10, *rows.shape)
+    _, _, axes = torch.pca_lowrank(torch.from_numpy(rows), q=count, center=False, niter=3)
+    torch.random.set_rng_state(state)
+    return np.asarray(axes[:, :LATENT_WIDTH].numpy())
+
+
+def _pair(cached: Cached, codes: Codes, train: np.ndarray, held: np.ndarray) -> tuple[Steps, Steps]:
+    return (
+        steps(cached, codes.train_rows, train, codes.columns),
+        steps(cached, codes.held_rows, held, codes.columns),
+    )
+
+
+def _differences(cached: Cached, rows: np.ndarray) -> Pictures:
+    """Grey pictures of every second pixel, the next one less this one."""
+    now, following = (
+        np.asarray(cached.canvas[at][:, ::2, ::2], np.float32).mean(-1) for at in (rows, rows + 1)
+    )
+    return (following - now).reshape(len(rows), -1)
+
+
+def _network(width: int, size: tuple[int, int]) -> nn.Module:
+    layers: list[nn.Module] = []
+    before = 2
+    for after in CHANNELS:
+        layers += [nn.Conv2d(before, after, 4, stride=2, padding=1), nn.SiLU()]
+        before = after
+    cells = before * (size[0] // 8) * (size[1] // 8)
+    return nn.Sequential(
+        *layers, nn.Flatten(), nn.Linear(cells, HIDDEN), nn.SiLU(), nn.Linear(HIDDEN, width)
+    )
+
+
+def best_drawn(codec: LatentActionCodec, flow: Flow, code: np.ndarray, rounds: int = 40) -> Rebuilt:
+    """The autoencoder's own ceiling: what it draws of the flow at best.
+
+    A deep-compression autoencoder is asked without the 14 numbers between; the small codec is
+    asked for the latent that its decoder draws the flow best from, found by descent.
+    """
+    device = codec.motion_size.device
+    wanted = torch.from_numpy(np.asarray(flow, np.float32)).to(device)
+    if codec.config.autoencoder is not None:
+        with torch.no_grad():
+            x = wanted / codec.scale
+            size = x.square().flatten(1).mean(1).sqrt().clamp_min(1e-6)[:, None, None, None]
+            drawn = codec.trunk.ceiling(x / size) * size * codec.scale  # type: ignore[operator]
+        return compare(flow, drawn.cpu().numpy())
+    latent = torch.from_numpy(np.float32(code)).to(device).requires_grad_()
+    optimizer = torch.optim.Adam([latent], lr=0.05)
+    for _ in range(rounds):
+        optimizer.zero_grad()
+        codec.flow_error(codec.decode(latent), wanted).sum().backward()
+        optimizer.step()
+    with torch.no_grad():
+        return compare(flow, codec.decode(latent).cpu().numpy())

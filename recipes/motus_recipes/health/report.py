@@ -1,0 +1,286 @@
+"""`motus inspect CODEC --health`: what the 14 numbers of a codec carry, beside what else could."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from motus_adapters import SHIPPED, UnifiedDataset
+from motus_embodiments import DataError, MissingError, UsageError
+from motus_model import LatentActionCodec, WeightsError, load_codec
+from motus_recipes.cache import Cached, open_cached
+from motus_recipes.health.baselines import (
+    best_drawn,
+    flow_components,
+    picture_components,
+    random_encoder,
+    supervised,
+)
+from motus_recipes.health.codes import Codes, Rebuilt, read_codes, reconstruction, spread
+from motus_recipes.health.crossing import Crossing, Sensitivity, crossings, sensitivities
+from motus_recipes.health.probes import Steps, curved_probe, linear_probe
+from motus_recipes.library import load_recipe
+
+AXES = ("x", "y", "z", "rx", "ry", "rz")
+CEILING_STEPS = 256  # held-out steps that the best drawing is looked for of
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class DatasetRow:
+    """One dataset: what it is to the codec, and how it comes through.
+
+    Attributes:
+        dataset: Name of its folder.
+        robot: Name of the card.
+        level: Rung of the data pyramid.
+        seen: What the codec saw of the robot in training: its labels, only its flow, or nothing.
+        steps: Held-out steps that everything is measured on.
+        active: Latent dimensions with a KL above 0.1 nats.
+        epe: End-point error of the rebuilt flow over that of zero flow.
+        kl: KL of each latent dimension, nats.
+    """
+
+    dataset: str
+    robot: str
+    level: int
+    seen: str
+    steps: int
+    active: int
+    epe: float
+    kl: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class ViewRow:
+    """End-point error over zero flow's in one view, rebuilt from 14 numbers.
+
+    Attributes:
+        components: From 14 principal components of this dataset's own flow.
+        codec: From the latent.
+        ceiling: What the codec's decoder can draw at best.
+    """
+
+    dataset: str
+    view: str
+    components: float
+    codec: float
+    ceiling: float | None
+
+
+@dataclass(frozen=True)
+class ProbeRow:
+    """R2 of true twists on held-out episodes, mean over their numbers.
+
+    Attributes:
+        code: What they are read from.
+        linear: By ridge regression.
+        translation: The same of the three translations of each arm.
+        rotation: The same of the three rotations.
+        network: By a small network; None where the code is a network's own output.
+    """
+
+    dataset: str
+    code: str
+    linear: float
+    translation: float | None
+    rotation: float | None
+    network: float | None
+
+
+@dataclass(frozen=True)
+class CodecHealth:
+    """The whole report.
+
+    Attributes:
+        codec: Its folder.
+        hash: Its name in contracts.
+        frame: Axes that it learnt true motion in.
+        twists: R2 of each twist number from the latent, a row a dataset and arm.
+    """
+
+    codec: Path
+    hash: str
+    frame: str
+    datasets: Sequence[DatasetRow]
+    reconstruction: Sequence[ViewRow]
+    probes: Sequence[ProbeRow]
+    twists: Sequence[Mapping[str, Any]]
+    crossings: Sequence[Crossing]
+    appearance: Sequence[Sensitivity]
+
+
+def find_codec(name: str | Path) -> Path:
+    """The folder of a codec: itself, the one inside a run or stage, or `shipped`.
+
+    Raises:
+        MissingError: There is none.
+    """
+    path = SHIPPED if str(name) == "shipped" and not Path(name).exists() else Path(name)
+    for place in (path, path / "codec", *sorted(path.glob("*/codec"))):
+        if (place / "codec.safetensors").is_file():
+            return place
+    raise MissingError(
+        f"no codec at {name}",
+        hint="name a folder that `motus train` wrote (RUN/01-codec/codec), or `shipped`",
+        where=str(name),
+    )
+
+
+def inspect_codec(
+    name: str | Path, datasets: Sequence[Path], on_progress: Progress | None = None
+) -> CodecHealth:
+    """Measure a codec on the held-out episodes of datasets.
+
+    Raises:
+        MissingError: There is no such codec, or no autoencoder that it names.
+        DataError: The codec or a dataset cannot be read.
+        UsageError: No dataset is named, or one twice.
+    """
+    if not datasets:
+        raise UsageError(
+            "a codec's health is measured on data",
+            hint="motus inspect CODEC --health data/ONE data/OTHER",
+        )
+    folder = find_codec(name)
+    codec, about = _read(folder)
+    opened = {path.name: UnifiedDataset(path) for path in datasets}
+    if len(opened) < len(datasets):
+        raise UsageError("two of the datasets have folders of the same name")
+    model, share = load_recipe("codec").model, float(about.get("held_out", 0.1))
+    data: dict[str, Cached] = {}
+    codes: dict[str, Codes] = {}
+    measured: list[_Measured] = []
+    for number, (label, dataset) in enumerate(opened.items()):
+        if on_progress:
+            on_progress(number, len(opened), label)
+        data[label] = open_cached(label, dataset.path, model, on_progress)
+        codes[label] = read_codes(codec, data[label], share)
+        if len(codes[label].held.code) and len(codes[label].train.code):
+            seen = _seen(dataset, about)
+            measured.append(_measure(codec, dataset, data[label], codes[label], seen))
+    if on_progress:
+        on_progress(len(opened), len(opened), "robots compared")
+    latents = {label: _all(codec, cached) for label, cached in data.items()}
+    return CodecHealth(
+        codec=folder,
+        hash=codec.hash,
+        frame=codec.config.frame,
+        datasets=[m.dataset for m in measured],
+        reconstruction=[row for m in measured for row in m.views],
+        probes=[row for m in measured for row in m.probes],
+        twists=[row for m in measured for row in m.twists],
+        crossings=list(crossings(data, codes)),
+        appearance=list(sensitivities(opened, data, latents)),
+    )
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What is known of one dataset."""
+
+    dataset: DatasetRow
+    views: Sequence[ViewRow]
+    probes: Sequence[ProbeRow]
+    twists: Sequence[Mapping[str, Any]]
+
+
+def _read(folder: Path) -> tuple[LatentActionCodec, Mapping[str, Any]]:
+    try:
+        codec = load_codec(folder)
+        return codec, json.loads((folder / "config.json").read_text())["about"]
+    except WeightsError as error:
+        raise MissingError(str(error), where=str(folder)) from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{folder} holds no codec: {error}", where=str(folder)) from error
+
+
+def _seen(dataset: UnifiedDataset, about: Mapping[str, Any]) -> str:
+    """What the codec saw of a dataset's robot."""
+    data = about.get("data")
+    if not isinstance(data, dict):
+        return "unknown"
+    robots = {
+        name: told["robot"]
+        for name, told in data.items()
+        if told["robot"] == dataset.meta.card.name
+    }
+    if not robots:
+        return "never"
+    return "flow" if set(robots) <= set(about.get("unlabelled", ())) else "labelled"
+
+
+def _measure(
+    codec: LatentActionCodec, dataset: UnifiedDataset, cached: Cached, codes: Codes, seen: str
+) -> _Measured:
+    name = cached.name
+    row = DatasetRow(
+        dataset=name,
+        robot=dataset.meta.card.name,
+        level=dataset.meta.level,
+        seen=seen,
+        steps=len(codes.held.code),
+        active=codes.active,
+        epe=reconstruction(codes.held_flow, codec, codes.held.code).whole,
+        kl=tuple(round(value, 3) for value in codes.kl),
+    )
+    train, held, rebuilt = flow_components(cached, codes)
+    views = list(_views(codec, codes, name, rebuilt))
+    if not codes.columns:
+        return _Measured(row, views, (), ())
+    scores = linear_probe(codes.train, codes.held)
+    probes = [
+        _probe(name, "latent", codes, codes.train, codes.held),
+        _probe(name, "flow, 14 components", codes, train, held),
+        _probe(name, "pictures, 14 components", codes, *picture_components(cached, codes)),
+        _probe(name, "random encoder", codes, *random_encoder(codec, cached, codes)),
+        _row(name, "flow, fully supervised network", codes, supervised(cached, codes), None),
+    ]
+    return _Measured(row, views, probes, list(_twists(name, codes, scores)))
+
+
+def _views(
+    codec: LatentActionCodec, codes: Codes, name: str, components: Rebuilt
+) -> Iterator[ViewRow]:
+    rebuilt = reconstruction(codes.held_flow, codec, codes.held.code)
+    few = spread(np.arange(len(codes.held_flow)), CEILING_STEPS)
+    best = best_drawn(codec, codes.held_flow[few], codes.held.code[few])
+    for view, value in rebuilt.views.items():
+        yield ViewRow(name, view, components.views[view], value, best.views.get(view))
+
+
+def _probe(name: str, code: str, codes: Codes, train: Steps, held: Steps) -> ProbeRow:
+    network = float(curved_probe(train, held).mean())
+    return _row(name, code, codes, linear_probe(train, held), network)
+
+
+def _row(
+    name: str, code: str, codes: Codes, scores: Float[np.ndarray, " m"], network: float | None
+) -> ProbeRow:
+    turns = np.array([column % 7 >= 3 for column in codes.columns])
+    parts = [float(scores[part].mean()) if part.any() else None for part in (~turns, turns)]
+    return ProbeRow(name, code, float(scores.mean()), parts[0], parts[1], network)
+
+
+def _twists(
+    name: str, codes: Codes, scores: Float[np.ndarray, " m"]
+) -> Iterator[Mapping[str, Any]]:
+    for side, first in (("left", 0), ("right", 7)):
+        own = {
+            AXES[column - first]: float(score)
+            for column, score in zip(codes.columns, scores, strict=True)
+            if first <= column < first + 6
+        }
+        if own:
+            yield {"dataset": name, "arm": side, **{axis: own.get(axis) for axis in AXES}}
+
+
+def _all(codec: LatentActionCodec, cached: Cached) -> Float[np.ndarray, "n 14"]:
+    """The latent of every step."""
+    rows = np.flatnonzero(np.arange(len(cached.first)) < cached.last)
+    return codec.encode_flow(cached.flow[rows])

@@ -1,0 +1,140 @@
+"""The health of a codec: probes that find what is there, baselines, twins, other robots."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from motus_embodiments import DataError, MissingError, UsageError
+from motus_model import CodecConfig, LatentActionCodec
+from motus_recipes import draw_codec_health, inspect_codec
+from motus_recipes.health.baselines import components
+from motus_recipes.health.codes import compare
+from motus_recipes.health.crossing import CANDIDATES, _changed, _cross
+from motus_recipes.health.probes import Steps, curved_probe, folds, linear_probe
+
+
+def steps(count: int, seed: int, curve: bool = False) -> Steps:
+    """Codes that say motion, linearly or not, with some noise."""
+    rng = np.random.default_rng(seed)
+    seen = rng.normal(size=(count, 2))
+    motion = np.stack([seen[:, 0] * seen[:, 1], seen[:, 0] ** 2], axis=1) if curve else seen
+    turned = seen @ np.random.default_rng(0).normal(size=(2, 5))
+    code = turned + 0.1 * rng.normal(size=(count, 5))
+    return Steps(code, motion, np.repeat(np.arange(count // 20), 20))
+
+
+def test_the_linear_probe_reads_what_is_linear():
+    assert linear_probe(steps(400, 1), steps(200, 2)).min() > 0.95
+    held = steps(200, 2)
+    shuffled = replace(held, code=held.code[::-1].copy())
+    assert linear_probe(steps(400, 1), shuffled).max() < 0.1
+
+
+def test_noise_tells_nothing_and_is_not_believed():
+    rng = np.random.default_rng(0)
+    train, held = (replace(steps(n, n), code=rng.normal(size=(n, 40))) for n in (100, 200))
+    assert np.abs(linear_probe(train, held)).max() < 0.15  # the strength chosen keeps it down
+
+
+def test_the_curved_probe_reads_more_where_there_is_more():
+    train, held = steps(800, 1, curve=True), steps(200, 2, curve=True)
+    before = torch.random.get_rng_state()
+    curved = curved_probe(train, held)
+    assert curved.min() > 0.5 > linear_probe(train, held).max()
+    np.testing.assert_array_equal(curved, curved_probe(train, held))
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_no_episode_is_in_two_folds():
+    made = steps(200, 0)
+    parts = folds(made)
+    assert len(np.unique(parts)) > 1
+    for episode in np.unique(made.episode):
+        assert len(np.unique(parts[made.episode == episode])) == 1
+    assert len(np.unique(folds(replace(made, episode=np.zeros(200, int))))) == 2
+
+
+def test_components_span_what_varies_most():
+    rng = np.random.default_rng(0)
+    base = np.linalg.qr(rng.normal(size=(50, 14)))[0]
+    rows = (rng.normal(size=(100, 14)) * 5) @ base.T + 0.01 * rng.normal(size=(100, 50))
+    axes = components(rows.astype(np.float32))
+    np.testing.assert_allclose(np.linalg.svd(axes.T @ base)[1], 1, atol=1e-3)
+
+
+def test_flow_errors_are_shares_of_zero_flow():
+    flow = np.zeros((3, 2, 72, 64), np.float32)
+    flow[:, 0, :48] = 2.0
+    flow[:, 1, 48:, :32] = 1.0
+    half = compare(flow, flow / 2)
+    assert half.views == pytest.approx({"head": 0.5, "left_wrist": 0.5})
+    assert half.whole == pytest.approx(0.5)
+    other = flow.copy()
+    other[:, :, 48:, 32:] = 9.0  # where there is no view
+    assert compare(flow, other).whole == 0
+
+
+def test_the_same_motion_is_found_by_latents_that_are_motion():
+    rng = np.random.default_rng(0)
+    one, two = rng.normal(size=(300, 3)), rng.normal(size=(300, 3))
+    mix = rng.normal(size=(3, 14))
+    pairs, alike, cosine, chance, found = _cross(one, one @ mix, two, two @ mix, rng)
+    assert pairs > 100
+    assert alike > 0.9
+    assert cosine > 0.85 > abs(chance)
+    assert found > 0.5
+    noise = rng.normal(size=(2, 300, 14))
+    _, _, cosine, chance, found = _cross(one, noise[0], two, noise[1], rng)
+    assert abs(cosine - chance) < 0.1
+    assert found < 4 / CANDIDATES
+    assert _cross(one, one @ mix, two[:5], two[:5] @ mix, rng) is None
+
+
+def test_what_looks_otherwise_is_named():
+    assert _changed("texture=1,light=2", "texture=1,light=3") == "light"
+    assert _changed("", "texture=1,colour=2") == "colour texture"
+    assert _changed("texture=1", "texture=1") == ""
+
+
+@pytest.fixture(scope="module")
+def codec(tmp_path_factory) -> Path:
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("codec")
+    made = LatentActionCodec(CodecConfig(widths=(4, 4, 4), hidden=8))
+    data = {"squares": {"robot": "pusht", "level": 6}}
+    made.save(folder, {"held_out": 0.3, "data": data, "unlabelled": ["squares"]})
+    return folder
+
+
+def test_a_report_of_a_real_dataset(codec, squares, tmp_path):
+    report = inspect_codec(codec, [squares])
+    assert report.datasets[0].seen == "flow"
+    assert report.datasets[0].steps > 0
+    assert {row.view for row in report.reconstruction} == {"head"}
+    assert len(report.probes) == 5
+    assert [row["arm"] for row in report.twists] == ["left"]
+    assert report.appearance == report.crossings == []
+    page = draw_codec_health(report, tmp_path / "health.html")
+    assert "supervised" in page.read_text()
+    with pytest.raises(UsageError):
+        draw_codec_health(report, tmp_path / "health.png")
+
+
+def test_what_cannot_be_measured(codec, squares, tmp_path):
+    with pytest.raises(UsageError, match="measured on data"):
+        inspect_codec(codec, [])
+    with pytest.raises(MissingError, match="no codec at"):
+        inspect_codec(tmp_path, [squares])
+    with pytest.raises(DataError):
+        inspect_codec(codec, [tmp_path / "nothing"])
+    with pytest.raises(UsageError, match="same name"):
+        inspect_codec(codec, [squares, squares])
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "codec.safetensors").write_bytes(b"cut")
+    (broken / "config.json").write_text((codec / "config.json").read_text())
+    with pytest.raises(DataError, match="holds no codec"):
+        inspect_codec(broken, [squares])

@@ -1,0 +1,200 @@
+"""A codec's batches and labels: the mixture is exact, a mirror is a mirror, axes are turned."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from motus_embodiments import DataError, MissingError, head_axes, load_card
+from motus_recipes.codec_training import (
+    ARMS,
+    CodecMixture,
+    CodecObjective,
+    labelled_shares,
+    mirror,
+    read_labels,
+)
+from motus_recipes.mixture import Source
+from motus_recipes.schema import Stage
+
+STAGE = {
+    "name": "codec",
+    "objective": "codec",
+    "sources": {"a": 1, "b": 3},
+    "steps": 4,
+    "batch": 20,
+    "optimizer": {"learning_rate": 1e-3},
+}
+
+
+def dataset(name: str, card: str = "pusht", frames: int = 60) -> SimpleNamespace:
+    """What the objective reads of a cached dataset: six episodes of random flow."""
+    rng = np.random.default_rng(len(name))
+    first = np.repeat(np.arange(0, frames, 10), 10)
+
+    def split(share):
+        border = frames - 10 * max(1, round(share * 6))
+        return np.arange(border), np.arange(border, frames)
+
+    mask = np.zeros(14, bool)
+    mask[:6] = True
+    return SimpleNamespace(
+        name=name,
+        card=load_card(card),
+        flow=rng.normal(size=(frames, 2, 72, 64)).astype(np.float16),
+        motion=rng.normal(size=(frames, 14)).astype(np.float32),
+        motion_mask=mask,
+        first=first,
+        last=first + 9,
+        split=split,
+    )
+
+
+def objective(**changes) -> CodecObjective:
+    data = {"a": dataset("a"), "b": dataset("bb")}
+    return CodecObjective(data, Stage.model_validate(STAGE | changes), torch.device("cpu"))
+
+
+@given(
+    shown=st.integers(0, 12),
+    rest=st.integers(0, 12),
+    weights=st.lists(st.floats(0.1, 10), min_size=3, max_size=3),
+    seed=st.integers(0, 5),
+)
+def test_every_batch_has_exactly_its_labelled_part(shown, rest, weights, seed):
+    if shown + rest == 0:
+        return
+    sources = tuple(Source(n, 7, w) for n, w in zip("abc", weights, strict=True))
+    windows = {name: np.arange(100 * i, 100 * i + 7) for i, name in enumerate("abc")}
+    mixture = CodecMixture(sources, shown + rest, seed, windows, sources[:2], shown)
+    for step in (0, 3):
+        rows = mixture.draw(step)
+        assert rows == mixture.draw(step)
+        assert [row.slot for row in rows] == list(range(shown + rest))
+        assert all(row.source in "ab" for row in rows[:shown])
+        assert all(row.window in windows[row.source] for row in rows)
+    counted = labelled_shares(mixture, 6)
+    assert counted["per_batch"] == [shown]
+    assert counted["share"] == shown / (shown + rest)
+    total = dict.fromkeys("abc", 0)
+    for step in range(6):
+        for row in mixture.draw(step):
+            total[row.source] += 1
+    assert total == mixture.taken(6)
+
+
+def test_a_tenth_of_each_batch_shows_its_motion():
+    made = objective()
+    for step in range(4):
+        _, _, labelled, _ = made.inputs(made.mixture(0).draw(step), train=True)
+        assert int((labelled.sum(1) > 0).sum()) == 2
+        # The batch's mean is then one a sample, but for the care each robot gets.
+        assert float(labelled.sum(1).max()) == pytest.approx(14 * 20 / 2, rel=0.2)
+
+
+def test_small_moves_count_for_more_within_bounds():
+    data = {"a": dataset("a"), "b": dataset("bb")}
+    data["a"].motion *= 0.5
+    data["b"].motion[:, 3:6] *= 1e-4
+    made = CodecObjective(data, Stage.model_validate(STAGE), torch.device("cpu"))
+    assert (made.care["a"][:3] > 1.5).all()
+    assert (made.care["b"][:3] < 1).all()
+    assert made.care["b"][3] == 4.0
+
+
+def test_unlabelled_sources_and_grippers_show_none():
+    made = objective(codec={"unlabelled": ["b"]})
+    for step in range(6):
+        rows = made.mixture(0).draw(step)
+        _, _, labelled, _ = made.inputs(rows, train=True)
+        shown = {row.source for row, weight in zip(rows, labelled, strict=True) if weight.sum() > 0}
+        assert shown == {"a"}
+        assert float(labelled[:, [6, 13]].abs().max()) == 0
+    assert float(made.inputs(rows, train=False)[2][[r.source == "b" for r in rows]].sum()) == 0
+    none = objective(codec={"unlabelled": ["a", "b"]})
+    assert none.shown == 0
+    assert float(none.inputs(none.mixture(0).draw(0), train=True)[2].sum()) == 0
+    with pytest.raises(DataError, match="no source 'c'"):
+        objective(codec={"unlabelled": ["c"]})
+
+
+def test_an_autoencoder_that_is_not_there_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(MissingError, match="no AutoencoderDC") as error:
+        objective(codec={"autoencoder": str(tmp_path)})
+    assert "stages.codec.codec.autoencoder" in (error.value.hint or "")
+
+
+def test_no_step_is_trained_on_and_held_out():
+    made = objective(codec={"held_out": 0.4})
+    held = made.heldout()["a"]
+    assert set(held) == {*range(40, 49), *range(50, 59)}  # the last of an episode has no step
+    drawn = {row.window for step in range(30) for row in made.mixture(0).draw(step)}
+    assert drawn <= set(range(40)) - {9, 19, 29, 39}
+
+
+def test_half_of_the_steps_are_shown_backwards():
+    made = objective()
+    rows = made.mixture(0).draw(0)
+    flow, motion, _, _ = made.inputs(rows, train=True)
+    plain, still, _, _ = made.inputs(rows, train=False)
+    turned = (flow == -plain).flatten(1).all(1)
+    assert 0 < int(turned.sum()) < len(rows)
+    assert torch.equal(flow[~turned], plain[~turned])
+    assert torch.equal(motion[turned], -still[turned])
+
+
+def test_a_mirror_twice_is_nothing():
+    rng = np.random.default_rng(0)
+    for two in (True, False):
+        flow = rng.normal(size=(2, 72, 64)).astype(np.float32)
+        if not two:
+            flow[:, 48:, 32:] = 0
+        motion, mask = rng.normal(size=14).astype(np.float32), np.zeros(14, bool)
+        mask[ARMS[0]] = True
+        before = flow.copy(), motion.copy(), mask.copy()
+        mirror(flow, motion, mask)
+        assert mask[ARMS[1]].all() == two
+        assert not np.array_equal(flow, before[0])
+        mirror(flow, motion, mask)
+        for now, then in zip((flow, motion, mask), before, strict=True):
+            np.testing.assert_array_equal(now, then)
+
+
+def test_in_a_mirror_a_move_to_the_right_is_one_to_the_left():
+    flow = np.zeros((2, 72, 64), np.float32)
+    flow[0, :48, 10] = 1.0
+    motion = np.arange(1, 15, dtype=np.float32)
+    mirror(flow, motion, np.ones(14, bool))
+    assert flow[0, 0, 53] == -1.0
+    np.testing.assert_array_equal(motion[:6], [-1, 2, 3, 4, -5, -6])
+
+
+def test_labels_are_turned_to_the_head_camera(monkeypatch):
+    import motus_recipes.codec_training as training
+
+    turn = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
+    monkeypatch.setattr(training, "head_axes", lambda card: turn[None])
+    made = dataset("a")
+    labels = read_labels(made, "camera")
+    np.testing.assert_allclose(labels.motion[:, :3], made.motion[:, :3] @ turn.T, rtol=1e-5)
+    np.testing.assert_allclose(labels.motion[:, 3:6], made.motion[:, 3:6] @ turn.T, rtol=1e-5)
+    assert not labels.mask[6:].any()
+    made.motion_mask[2] = False  # only part of a move is known: none of it, along other axes
+    assert read_labels(made, "camera").mask.tolist() == [False] * 3 + [True] * 3 + [False] * 8
+    assert read_labels(made, "base").mask[:3].tolist() == [True, True, False]
+    monkeypatch.setattr(training, "head_axes", lambda card: None)
+    assert not read_labels(made, "camera").mask.any()
+
+
+def test_head_axes_are_turns():
+    pytest.importorskip("gym_aloha")
+    axes = head_axes(load_card("aloha"))
+    assert axes is not None
+    np.testing.assert_allclose(axes @ axes.transpose(0, 2, 1), np.stack([np.eye(3)] * 2), atol=1e-6)
+    np.testing.assert_allclose(np.linalg.det(axes), 1, atol=1e-6)
+    assert axes[0, 2, 2] > 0.5  # seen from above: up in the base is towards the camera
+    assert head_axes(load_card("pusht")) is None
