@@ -1,10 +1,14 @@
-"""What the training loop costs on top of the bare model step, and what two processes cost.
+"""What the training loop costs on top of the bare model step, in two processes, and in LeRobot's.
 
     python benchmarks/train.py [--steps 40] [--batch 16]
 
 The same stage of size tiny on the same data, in CPU seconds a step: the bare step (forward,
 backward, clip and AdamW on a batch already in memory), the loop of `motus train` (windows, noise,
-metrics, TensorBoard), and that loop in two processes under torchrun, all processes added up.
+metrics, TensorBoard), that loop in two processes under torchrun, all processes added up, and
+`lerobot-train --policy.type=motus`, the same network on the same dataset with LeRobot's loop and
+data path (pyav, no worker processes). Of the data path alone: windows a CPU second of ours, and of
+LeRobotDataset behind torch's DataLoader as lerobot-train sets it up. Imports and start-up are
+taken out: by a short run, or by beginning to count after the first batch.
 """
 
 import argparse
@@ -128,15 +132,74 @@ def two_processes(data: Path, folder: Path, steps: int, batch: int) -> float:
     """CPU seconds a step of the loop in two processes, start-up taken out by a second run."""
 
     def total(count: int) -> float:
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
         command += ["--nproc-per-node=2", __file__, "--worker", str(data)]
         command += ["--folder", str(folder / str(count)), f"--steps={count}", f"--batch={batch}"]
-        subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        return spent(command)
 
     return (total(2 + steps) - total(2)) / steps
+
+
+def batches(objective: PolicyObjective, loop: Loop, steps: int) -> float:
+    """CPU seconds a batch of our data path alone: windows, frame latents, noise."""
+    objective.inputs(loop.mixture.draw(0), train=True)
+    started = time.process_time()
+    for step in range(steps):
+        objective.inputs(loop.mixture.draw(step), train=True)
+    return (time.process_time() - started) / steps
+
+
+def lerobot_batches(data: Path, steps: int, batch: int) -> float:
+    """CPU seconds a batch of LeRobot's: the same windows as float tensors."""
+    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
+    model = load_recipe("full").model
+    rate, window = 10.0, model.window
+    frames = [i / window.video_rate for i in range(window.video_frames + 1)]
+    actions = [i / window.action_rate for i in range(window.action_steps)]
+    dataset = LeRobotDataset(
+        "bench/drift",
+        root=data,
+        video_backend="pyav",
+        tolerance_s=0.5 / rate,
+        delta_timestamps={"observation.images.canvas": frames, "action": actions},
+    )
+    loader = torch.utils.data.DataLoader(dataset, batch, shuffle=True, drop_last=True)
+
+    def endless() -> Iterator[object]:
+        while True:
+            yield from loader
+
+    found = endless()
+    next(found)
+    started = time.process_time()
+    for _ in range(steps):
+        next(found)
+    return (time.process_time() - started) / steps
+
+
+def lerobot_trained(data: Path, folder: Path, steps: int, batch: int) -> float:
+    """CPU seconds a step of lerobot-train with our network."""
+
+    def total(count: int) -> float:
+        command = [str(Path(sys.executable).with_name("lerobot-train")), "--policy.type=motus"]
+        command += ["--policy.device=cpu", "--policy.push_to_hub=false", "--num_workers=0"]
+        command += ["--dataset.repo_id=bench/drift", f"--dataset.root={data}"]
+        command += ["--dataset.video_backend=pyav", "--save_checkpoint=false"]
+        command += [f"--steps={count}", f"--batch_size={batch}", "--log_freq=1000"]
+        return spent([*command, f"--output_dir={folder / str(count)}"])
+
+    return (total(2 + steps) - total(2)) / steps
+
+
+def spent(command: list[str]) -> float:
+    """CPU seconds of a program and its children."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    ran = subprocess.run(command, check=False, capture_output=True, text=True)
+    if ran.returncode:
+        raise SystemExit(f"{command[0]} failed:\n{ran.stderr[-3000:]}")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def main() -> None:
@@ -159,12 +222,22 @@ def main() -> None:
         objective, loop, _ = prepare(data, Path(folder) / "bare", given.steps, given.batch)
         bare(objective, loop, 2)  # warm
         alone = bare(objective, loop, given.steps)
+        ours = batches(objective, loop, given.steps)
+        theirs = lerobot_batches(data, given.steps, given.batch)
         loop_cost = looped(data, Path(folder) / "loop", given.steps, given.batch)
         two = two_processes(data, Path(folder) / "two", given.steps, given.batch)
+        lerobot = lerobot_trained(data, Path(folder) / "lerobot", given.steps, given.batch)
     print(f"size tiny, batch {given.batch}, {given.steps} steps, one thread a process, CPU time")
-    print(f"bare step        {alone * 1e3:7.1f} ms   {given.batch / alone:6.1f} samples/s")
-    print(f"loop             {loop_cost * 1e3:7.1f} ms   {loop_cost / alone:.2f} x the bare step")
-    print(f"two processes    {two * 1e3:7.1f} ms   {two / loop_cost:.2f} x the loop's CPU time")
+    for name, cost, against, told in (
+        ("bare step", alone, alone, "the bare step"),
+        ("loop", loop_cost, alone, "the bare step"),
+        ("two processes", two, loop_cost, "the loop"),
+        ("lerobot-train", lerobot, loop_cost, "the loop"),
+        ("our batches alone", ours, alone, "the bare step"),
+        ("LeRobot's batches", theirs, ours, "our batches"),
+    ):
+        pace = f"{cost * 1e3:8.1f} ms {given.batch / cost:8.1f} windows/s"
+        print(f"{name:18}{pace}   {cost / against:6.2f} x {told}")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any, TextIO
 
 from motus_cli import progress
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console as Screen
 
 SCHEMA_VERSION = 1
+CELL = 60  # characters of a sentence in a table, in all columns but the last
 
 
 @dataclass(frozen=True)
@@ -46,12 +48,19 @@ class Console:
     verbose: bool = False
     debug: bool = False
 
-    def progress(self, title: str) -> AbstractContextManager[progress.OnProgress]:
-        """A context that gives the `on_progress(done, total, note)` of a lower floor."""
+    def progress(
+        self, title: str, view: progress.View = progress.bar
+    ) -> AbstractContextManager[progress.OnProgress]:
+        """A context that gives the `on_progress(done, total, note)` of a lower floor.
+
+        Args:
+            title: What is going on.
+            view: How it is drawn on a terminal.
+        """
         if self.quiet:
             return progress.silence()
         if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
-            return progress.bar(_screen(sys.stderr), title)
+            return view(_screen(sys.stderr), title)
         return progress.lines(sys.stderr, title)
 
     def note(self, message: str) -> None:
@@ -152,7 +161,7 @@ def _is_records(value: Any) -> bool:
 
 
 def _is_nested(value: Any) -> bool:
-    return isinstance(value, dict) or _is_records(value)
+    return (isinstance(value, dict) and bool(value)) or _is_records(value)
 
 
 def _records_table(key: str, records: list[dict[str, Any]]) -> Any:
@@ -166,5 +175,15 @@ def _records_table(key: str, records: list[dict[str, Any]]) -> Any:
         numeric = all(isinstance(record.get(name), int | float | None) for record in records)
         table.add_column(name.replace("_", " "), justify="right" if numeric else "left")
     for record in records:
-        table.add_row(*(text(record.get(name)) for name in columns))
+        cells = [text(record.get(name)) for name in columns]
+        table.add_row(*map(_wrapped, cells[:-1]), *cells[-1:])
     return table
+
+
+def _wrapped(cell: str) -> str:
+    """Sentences in lines of their own, so that what stands beside them isn't far off."""
+    lines = (
+        wrap(line, CELL, break_long_words=False, break_on_hyphens=False)
+        for line in cell.split("\n")
+    )
+    return "\n".join(part for line in lines for part in line)

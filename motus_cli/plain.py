@@ -56,7 +56,9 @@ def text(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {text(item)}" for key, item in value.items())
     if isinstance(value, list):
-        return ", ".join(map(text, value))
+        # Sentences, which may hold commas themselves, stand below each other.
+        are_sentences = any(isinstance(item, str) and " " in item for item in value)
+        return ("\n" if are_sentences else ", ").join(map(text, value))
     return str(value)
 
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, TextIO
 
 from motus_cli.plain import duration
@@ -10,7 +10,8 @@ from motus_cli.plain import duration
 if TYPE_CHECKING:
     from rich.console import Console as Screen
 
-OnProgress = Callable[[int, int, str], None]
+OnProgress = Callable[[int, int, object], None]
+View = Callable[["Screen", str], AbstractContextManager[OnProgress]]
 SECONDS_BETWEEN_LINES = 5.0
 
 
@@ -61,7 +62,7 @@ def lines(
     """One plain line every few seconds, and one for the end of each piece of work."""
     pace, last_line = Pace(clock), clock()
 
-    def on_progress(done: int, total: int, note: str = "") -> None:
+    def on_progress(done: int, total: int, note: object = "") -> None:
         nonlocal last_line
         pace.update(done, total)
         if clock() - last_line < SECONDS_BETWEEN_LINES and not (total and done == total):
@@ -87,7 +88,7 @@ def bar(screen: "Screen", title: str) -> Iterator[OnProgress]:
         pace = Pace()
         task = drawing.add_task(title, total=None, pace="")
 
-        def on_progress(done: int, total: int, note: str = "") -> None:
+        def on_progress(done: int, total: int, note: object = "") -> None:
             pace.update(done, total)
             label = f"{title} ({note})" if note else title
             drawing.update(
@@ -101,7 +102,7 @@ def bar(screen: "Screen", title: str) -> Iterator[OnProgress]:
 def silence() -> Iterator[OnProgress]:
     """Nothing at all, for --quiet."""
 
-    def on_progress(done: int, total: int, note: str = "") -> None:
+    def on_progress(done: int, total: int, note: object = "") -> None:
         """Say nothing."""
 
     yield on_progress

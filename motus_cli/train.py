@@ -7,6 +7,7 @@ from typer import Option
 
 from motus_cli.console import Console, Outcome
 from motus_cli.options import Device, DryRun, Force, Recipe, Resume, Set, Size
+from motus_cli.training_view import training_view
 from motus_embodiments import UsageError
 
 
@@ -42,8 +43,9 @@ def train(
     from motus_recipes import load_recipe
     from motus_recipes import train as train_recipe
 
-    loaded = load_recipe(recipe, size=size, overrides=changes or [])
-    with console.progress("train") as on_progress:
+    own = [] if seed is None else [f"seed={seed}"]
+    loaded = load_recipe(recipe, size=size, overrides=[*(changes or []), *own])
+    with console.progress("train", training_view) as on_progress:
         report = train_recipe(
             loaded,
             run=run or Path("runs") / Path(recipe).stem,
@@ -52,7 +54,6 @@ def train(
             force=force,
             dry_run=dry_run,
             device=device,
-            seed=seed,
             on_progress=on_progress,
         )
     return Outcome(report)

@@ -1,16 +1,17 @@
 """What training reads: a dataset's frames, flows and windows as plain arrays beside it.
 
 The cache is disposable and named by its content: the dataset's manifest, the model's canvas and
-window. It is built once, whole or not at all, and never the truth.
+window. It is built once, whole or not at all, within a limit, and never the truth.
 """
 
 import hashlib
 import json
+import math
 import os
-import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
@@ -26,7 +27,9 @@ from motus_adapters import (
 )
 from motus_embodiments import ActionAdapter, Card
 from motus_model import ModelConfig
+from motus_recipes.folder_cache import FolderCache
 
+CACHE = Path(".cache")  # in a dataset's folder
 CACHE_VERSION = 3
 FLOW_SHAPE = (2, 72, 64)
 Progress = Callable[[int, int, str], None]
@@ -50,7 +53,8 @@ class Cached:
         first: First frame of each frame's episode.
         last: Last frame of each frame's episode.
         tasks: Instruction of each frame.
-        folder: Where the arrays are.
+        key: Name of the arrays, which says what they were made of.
+        folders: Where they lie, and what else is made of them once.
     """
 
     name: str
@@ -66,15 +70,22 @@ class Cached:
     last: Int[np.ndarray, " n"]
     tasks: tuple[str, ...]
     rate: float
-    folder: Path
+    key: str
+    folders: FolderCache
 
     def split(self, share: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
         """Frames to train on, and the last episodes' frames, held out (one of two at least)."""
         starts = np.unique(self.first)
-        held = max(1, round(share * len(starts))) if len(starts) > 1 else 0
+        held = held_out(len(starts), share)
         border = starts[-held] if held else len(self.first)
         frames = np.arange(len(self.first))
         return frames[frames < border], frames[frames >= border]
+
+    def locate(self, frame: int) -> dict[str, Any]:
+        """Episode, frame in it, and instruction of a frame."""
+        first = int(self.first[frame])
+        episode = int(np.searchsorted(np.unique(self.first), first))
+        return {"episode": episode, "frame": frame - first, "task": self.tasks[frame]}
 
     def future(self, frames: np.ndarray, count: int, rate: float, start: int) -> np.ndarray:
         """Indices of `count` frames at `rate` after each frame, held at the episode's end."""
@@ -82,28 +93,40 @@ class Cached:
         return np.minimum(frames[:, None] + steps, self.last[frames][:, None])
 
 
+def held_out(episodes: int, share: float = 0.1) -> int:
+    """How many episodes, the last ones, no stage trains on."""
+    return max(1, round(share * episodes)) if episodes > 1 else 0
+
+
 def open_cached(
-    name: str, path: Path, model: ModelConfig, on_progress: Progress | None = None
+    name: str,
+    path: Path,
+    model: ModelConfig,
+    on_progress: Progress | None = None,
+    *,
+    limit: int = 10**11,
 ) -> Cached:
     """The arrays of a dataset for a model, built beside it when they aren't there yet.
 
+    Args:
+        name: The recipe's name for it.
+        path: A unified dataset.
+        model: Canvas and window.
+        on_progress: Called with frames read, frames in all, and a note.
+        limit: Bytes that arrays beside the dataset may take, for all models together.
+
     Raises:
         DataError: When the dataset is unfinished or damaged.
+        UsageError: When the arrays would take more than the limit.
     """
     dataset = UnifiedDataset(path)
     manifest = (path / "meta" / "motus.json").read_bytes()
     terms = json.dumps([CACHE_VERSION, model.canvas, asdict(model.window), DisFlow.name])
     key = hashlib.sha256(manifest + terms.encode()).hexdigest()[:16]
-    folder = path / ".cache" / key
-    if not folder.is_dir():
-        partial = folder.with_name(f".{key}.{os.getpid()}")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        try:
-            _build(dataset, partial, model, on_progress)
-            partial.replace(folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+    folders = FolderCache(path / CACHE / "arrays", limit)
+    folder = folders.get(
+        key, _size(dataset, model), lambda place: _build(dataset, place, model, on_progress)
+    )
     arrays = {file.stem: np.load(file, mmap_mode="r") for file in folder.glob("*.npy")}
     tasks = tuple(task for episode in dataset.episodes for task in [episode.task] * episode.length)
     return Cached(
@@ -120,8 +143,18 @@ def open_cached(
         last=arrays["last"],
         tasks=tasks,
         rate=dataset.meta.rate,
-        folder=folder,
+        key=key,
+        folders=folders,
     )
+
+
+def _size(dataset: UnifiedDataset, model: ModelConfig) -> int:
+    """Bytes of the arrays; the small ones about, the large ones exactly."""
+    height, width = model.canvas
+    card, chunk = dataset.meta.card, model.window.action_steps
+    numbers = len(card.state_channels) + chunk * len(card.action_channels) + 2 * 14 + 4
+    frame = height * width * 3 + 2 * math.prod(FLOW_SHAPE) + 4 * numbers
+    return dataset.num_frames * frame
 
 
 def _build(

@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from torch.distributed.checkpoint.hf_storage import (
     HuggingFaceStorageReader,
     HuggingFaceStorageWriter,
 )
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.tensor import DTensor
@@ -28,6 +29,8 @@ from motus_recipes.averaging import Average
 from motus_recipes.engine import Engine
 
 Weights = dict[str, Tensor]
+Shape = tuple[int, ...]
+SHOWN = 12  # differences that a refusal lists
 
 
 @dataclass(frozen=True)
@@ -121,30 +124,44 @@ class Training:
             if state:
                 self.optimizer.state[parameter] = state
 
-    def blank(self, names: Iterable[str], where: Path) -> Weights:
+    def blank(self, found: Mapping[str, Shape], where: Path) -> Weights:
         """Room for a checkpoint's tensors.
 
         Raises:
-            DataError: With the names that are missing or unexpected.
+            DataError: With a table of those that are missing, unexpected, or of another shape.
         """
         room = self.tensors()
         parameters = dict(self.module.named_parameters())
-        found = set(names)
         for name in found:
             owner, _, key = name.removeprefix("optimizer.").rpartition(".")
             if name.startswith("optimizer.") and owner in parameters:
                 like = parameters[owner].detach()
                 room[name] = torch.zeros(()) if key == "step" else torch.zeros_like(like)
-        missing, unexpected = sorted(set(room) - found), sorted(found - set(room))
-        if missing or unexpected:
+        own = {name: tuple(value.shape) for name, value in room.items()}
+        differing = [n for n in sorted({*own, *found}) if own.get(n) != found.get(n)]
+        if differing:
+            table = [("tensor", "checkpoint", "model")]
+            table += [(n, _shown(found.get(n)), _shown(own.get(n))) for n in differing[:SHOWN]]
+            width = max(len(name) for name, _, _ in table)
+            rows = [f"  {n:{width}}  {a:12}  {b}" for n, a, b in table]
+            more = len(differing) - SHOWN
             raise DataError(
-                f"{where} is of another model: {len(missing)} tensors missing "
-                f"({', '.join(missing[:3])}), {len(unexpected)} unexpected "
-                f"({', '.join(unexpected[:3])})",
+                f"{where} is of another model: {len(differing)} tensors differ\n"
+                + "\n".join([*rows, f"  and {more} more"] if more > 0 else rows),
                 hint="resume with the recipe that the run was started with",
                 where=str(where),
             )
         return room
+
+
+def _shown(shape: Shape | None) -> str:
+    return "-" if shape is None else " x ".join(map(str, shape)) or "a number"
+
+
+def _shapes(reader: HuggingFaceStorageReader) -> dict[str, Shape]:
+    """The tensors of a checkpoint."""
+    found = reader.read_metadata().state_dict_metadata
+    return {n: tuple(t.size) for n, t in found.items() if isinstance(t, TensorStorageMetadata)}
 
 
 def save_checkpoint(
@@ -160,7 +177,7 @@ def save_checkpoint(
         shutil.rmtree(folder, ignore_errors=True)
         partial.mkdir(parents=True)
     engine.wait()
-    with _quiet():
+    with engine.watching(), _quiet():
         save(
             dict(training.tensors()),
             storage_writer=HuggingFaceStorageWriter(str(partial), save_distributed=True),
@@ -181,9 +198,9 @@ def load_checkpoint(folder: Path, training: Training, engine: Engine) -> dict[st
     """
     try:
         state: dict[str, Any] = json.loads((folder / "state.json").read_text())
-        with _quiet():
+        with engine.watching(), _quiet():
             reader = HuggingFaceStorageReader(str(folder))
-            room = training.blank(reader.read_metadata().state_dict_metadata, folder)
+            room = training.blank(_shapes(reader), folder)
             load(
                 dict(room),
                 storage_reader=HuggingFaceStorageReader(str(folder)),

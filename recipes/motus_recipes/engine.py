@@ -5,7 +5,10 @@ A batch is split by place, every process gets its part, and gradients are averag
 are sums over samples, the result is that of one process with the whole batch.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from typing import Any, Protocol
@@ -22,6 +25,8 @@ from motus_recipes.mixture import Row
 from motus_recipes.schema import EngineSpec
 
 Inputs = tuple[Any, ...]
+FAILED, BUSY, DONE = range(3)
+MOMENT = 0.25  # s between two signs of life
 
 
 class Objective(Protocol):
@@ -118,7 +123,10 @@ class Engine:
             fully_shard(module)
             return module
         # The last understanding layer's output is never read, so its weights get no gradient.
-        return DistributedDataParallel(module, find_unused_parameters=True, broadcast_buffers=False)
+        with self.watching():
+            return DistributedDataParallel(
+                module, find_unused_parameters=True, broadcast_buffers=False
+            )
 
     @contextmanager
     def part(self, wrapped: nn.Module, *, last: bool) -> Iterator[None]:
@@ -152,9 +160,69 @@ class Engine:
         with self.watching():
             self._state.wait_for_everyone()
 
-    def first(self) -> Any:
-        """A context that the main process goes through before the others."""
-        return self._state.main_process_first()
+    @contextmanager
+    def first(self) -> Iterator[None]:
+        """The main process goes through before the others, however long each takes.
+
+        Raises:
+            ProcessLostError: When another process died or failed on its way through.
+        """
+        if self.world == 1:
+            yield
+            return
+        if not self.main:
+            self._meet(lambda: DONE, time.sleep)
+        with self._at_work():
+            yield
+        if self.main:
+            self._meet(lambda: DONE, time.sleep)
+
+    @contextmanager
+    def _at_work(self) -> Iterator[None]:
+        """Tell the waiting processes that this one lives, from a thread beside its work."""
+        state, over, worker = BUSY, threading.Event(), threading.get_ident()
+        lost: list[ProcessLostError] = []
+
+        def tell() -> None:
+            try:
+                self._meet(lambda: state, over.wait)
+            except ProcessLostError as error:
+                if state != FAILED:  # this process's own error says more
+                    lost.append(error)
+                if state == BUSY:
+                    signal.pthread_kill(worker, signal.SIGINT)
+
+        teller = threading.Thread(target=tell, daemon=True)
+        teller.start()
+        try:
+            try:
+                yield
+                state = DONE
+            finally:
+                state = FAILED if state == BUSY else state
+                over.set()
+                teller.join()
+        except KeyboardInterrupt:
+            if not lost:
+                raise
+        if lost:
+            raise lost[0]
+
+    def _meet(self, state: Callable[[], int], pause: Callable[[float], Any]) -> None:
+        """Until every process is done: a call a moment, so that `timeout` is for silence alone."""
+        while True:
+            lowest = torch.tensor(state(), device=self.device)
+            with self.watching():
+                torch.distributed.all_reduce(lowest, torch.distributed.ReduceOp.MIN)
+            if lowest == DONE:
+                return
+            if lowest == FAILED:
+                raise ProcessLostError(
+                    f"process {self.rank} of {self.world} lost another one, which failed while it "
+                    "prepared the data",
+                    hint="that one's error says why",
+                )
+            pause(MOMENT)
 
     @contextmanager
     def watching(self) -> Iterator[None]:

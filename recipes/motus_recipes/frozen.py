@@ -7,6 +7,7 @@ was kept, with what was lost, and with nothing kept at all.
 
 import hashlib
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -47,7 +48,7 @@ class FrozenOutputs:
         device: torch.device,
     ) -> None:
         self.cached, self.encoders, self.window, self.device = cached, encoders, window, device
-        self.store = TensorStore(cached.folder / "encoded", limit)
+        self.store = TensorStore(cached.folders.root.with_name("encoded"), limit)
         self._names = {
             kind: f"{kind}-{encoder.fingerprint()}"
             for kind, encoder in encoders._asdict().items()
@@ -103,7 +104,7 @@ class FrozenOutputs:
     def _kept(
         self, kind: str, name: str, make: Callable[[], dict[str, Tensor]]
     ) -> dict[str, Tensor]:
-        return self.store.get(f"{self._names[kind]}/{name}", make)
+        return self.store.get(f"{self.cached.key}/{self._names[kind]}/{name}", make)
 
     def _pictures(self, rows: np.ndarray) -> Float[Tensor, "n 3 H W"]:
         """Frames in [-1, 1]."""
@@ -115,18 +116,20 @@ class FrozenOutputs:
         if not isinstance(frames, FrameAutoencoder):
             return None
         weights = b"".join(value.cpu().numpy().tobytes() for value in frames.state_dict().values())
-        path = self.cached.folder / f"latents-{hashlib.sha256(weights).hexdigest()[:16]}.npy"
-        if not path.exists():
-            count = len(self.cached.canvas)
+        name = f"{self.cached.key}-{hashlib.sha256(weights).hexdigest()[:16]}"
+        count, (height, width) = len(self.cached.canvas), self.cached.canvas.shape[1:3]
+        stride = frames.config.stride
+
+        def encode(folder: Path) -> None:
             parts = [
                 _each_frame(frames, self._pictures(np.arange(at, min(at + FRAMES_AT_ONCE, count))))
                 for at in range(0, count, FRAMES_AT_ONCE)
             ]
-            partial = path.with_suffix(".partial")
-            with partial.open("wb") as file:
-                np.save(file, torch.cat(parts).cpu().numpy())
-            partial.replace(path)
-        found: np.ndarray = np.load(path, mmap_mode="r")
+            np.save(folder / "latents.npy", torch.cat(parts).cpu().numpy())
+
+        size = 2 * count * frames.channels * (height // stride) * (width // stride)
+        folder = self.cached.folders.get(name, size, encode, in_use=[self.cached.key])
+        found: np.ndarray = np.load(folder / "latents.npy", mmap_mode="r")
         return found
 
 

@@ -1,5 +1,6 @@
 """Recipes by name: the files, `--set` changes, and where every value comes from."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -175,8 +176,9 @@ def _validate(data: dict[str, Any], path: Path) -> RecipeSpec:
     try:
         return RecipeSpec.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = [str(part) for part in first["loc"]]
+        # A name that was misspelt may also be missing where it belongs: say the first of these.
+        first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
+        place = [str(part) for part in first["loc"] if part != "[key]"]
         key = ".".join(place)
         if first["type"] == "extra_forbidden":
             raise UsageError(
@@ -184,10 +186,23 @@ def _validate(data: dict[str, Any], path: Path) -> RecipeSpec:
                 hint=nearest(place[-1], _siblings(data, place)),
                 where=str(path),
             ) from error
-        value = f" (value {first['input']!r})" if first["type"] != "missing" else ""
+        value, told = first.get("input"), first["msg"]
+        if isinstance(value, str | int | float) and first["type"] != "missing":
+            told = f"{told} (value {value!r})"
         raise UsageError(
-            f"{path}: {key or 'recipe'}: {first['msg']}{value}", where=str(path)
+            f"{path}: {key or 'recipe'}: {told}", hint=_alternative(first), where=str(path)
         ) from error
+
+
+def _alternative(error: Any) -> str | None:
+    """The nearest of the values or names that an error says are allowed."""
+    context = error.get("ctx", {})
+    match error["type"]:
+        case "literal_error":
+            return nearest(str(error["input"]), re.findall(r"'([^']+)'", context["expected"]))
+        case "unknown_name":
+            return nearest(context["wrong"], context["allowed"])
+    return None
 
 
 def _siblings(data: Any, place: Sequence[str]) -> list[str]:
@@ -201,6 +216,8 @@ def _siblings(data: Any, place: Sequence[str]) -> list[str]:
             model = schema.Optimizer
         case ["stages", "lora", _]:
             model = schema.Lora
+        case ["stages", "backbone", _]:
+            model = schema.BackboneSpec
         case ["engine", _]:
             model = schema.EngineSpec
         case ["datasets", _, _]:

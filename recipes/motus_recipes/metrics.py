@@ -1,14 +1,14 @@
-"""Where the numbers of a run go: metrics.jsonl, TensorBoard, Weights & Biases, trackio."""
+"""Where the numbers of a run go: metrics.jsonl and TensorBoard always, other trackers by option."""
 
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 from torch.utils.tensorboard import SummaryWriter
 
-from motus_embodiments import MissingError
+from motus_recipes.trackers import close_tracker, open_tracker
 
 FLUSH_EVERY = 100  # steps
 FEW = 50  # steps that a loss is compared with
@@ -30,10 +30,8 @@ class Metrics:
         folder.mkdir(parents=True, exist_ok=True)
         lines = self.path.read_text().splitlines()[:step] if step else []
         self.path.write_text("".join(f"{line}\n" for line in lines))
-        self._board = None
-        if "tensorboard" in trackers:
-            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step)
-        self._others = [_tracker(name, folder) for name in trackers if name != "tensorboard"]
+        self._others = [open_tracker(name, folder) for name in trackers]
+        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step)
 
     def __enter__(self) -> Self:
         if self._main:
@@ -44,23 +42,30 @@ class Metrics:
         if not self._main:
             return
         self._file.close()
-        if self._board is not None:
-            self._board.close()
+        self._board.close()
         for tracker in self._others:
-            tracker.finish()
+            close_tracker(tracker)
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """One step's numbers."""
         if not self._main:
             return
         self._file.write(json.dumps({"step": step, **values}) + "\n")
-        if self._board is not None:
-            for key, value in values.items():
-                self._board.add_scalar(key, value, step)
-        for tracker in self._others:
-            tracker.log(values, step=step)
+        self._track(step, values)
         if (step + 1) % FLUSH_EVERY == 0:
             self.flush()
+
+    def heldout(self, step: int, losses: Mapping[str, Mapping[str, float]]) -> None:
+        """Held-out losses by source, for TensorBoard and trackers; results keep the last ones."""
+        if self._main:
+            named = {f"heldout/{s}/{key}": v for s, own in losses.items() for key, v in own.items()}
+            self._track(step, named)
+
+    def _track(self, step: int, values: dict[str, float]) -> None:
+        for key, value in values.items():
+            self._board.add_scalar(key, value, step)
+        for tracker in self._others:
+            tracker.log(values, step=step)
 
     def flush(self) -> None:
         """Put the lines so far on disk."""
@@ -75,36 +80,21 @@ class Metrics:
 
 
 class Explosion:
-    """Tells a loss that has left all bounds, by the median of the steps before it."""
+    """Tells a loss that has left all bounds, by the median of the steps before it.
 
-    def __init__(self) -> None:
-        self._recent: list[float] = []
+    Args:
+        recent: Losses of the last steps; a resumed run goes on with those of its checkpoint.
+    """
+
+    def __init__(self, recent: Sequence[float] = ()) -> None:
+        self.recent = list(recent)
 
     def seen(self, loss: float) -> bool:
         """Take up a step's loss; whether it is far above those before."""
-        full = len(self._recent) == FEW
-        exploded = full and loss > EXPLODED * statistics.median(self._recent)
-        self._recent = [*self._recent[-FEW + 1 :], loss]
+        full = len(self.recent) == FEW
+        exploded = full and loss > EXPLODED * statistics.median(self.recent)
+        self.recent = [*self.recent[-FEW + 1 :], loss]
         return exploded
-
-
-def _tracker(name: str, folder: Path) -> Any:
-    """A tracker of accelerate's, for the run's folder and stage."""
-    from accelerate import tracking
-
-    kind, options = {
-        "wandb": (tracking.WandBTracker, {"name": f"{folder.parent.name}/{folder.name}"}),
-        "trackio": (tracking.TrackioTracker, {"name": f"{folder.parent.name}/{folder.name}"}),
-    }[name]
-    tracker = kind(run_name="motus", **options)
-    try:
-        tracker.start()
-    except ImportError as error:
-        raise MissingError(
-            f"the tracker '{name}' is not installed",
-            hint=f"pip install {name}, or --set 'engine.trackers=[tensorboard]'",
-        ) from error
-    return tracker
 
 
 def _mean(rows: list[dict[str, float]]) -> dict[str, float]:

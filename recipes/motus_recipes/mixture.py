@@ -72,6 +72,11 @@ class Mixture:
         total = sum(source.weight for source in self.sources)
         return {source.name: source.weight / total for source in self.sources}
 
+    def taken(self, step: int) -> dict[str, int]:
+        """Windows that each source has given before a step."""
+        counts = self._taken(step * self.batch)
+        return {source.name: count for source, count in zip(self.sources, counts, strict=True)}
+
     def _edges(self) -> tuple[float, ...]:
         """Where each source's part of [0, 1) ends."""
         return tuple(np.cumsum(list(self.shares().values()))[:-1].tolist())
@@ -88,11 +93,18 @@ class Mixture:
 
 def number(pairs: Sequence[tuple[str, int]], entropy: tuple[int, ...]) -> list[Row]:
     """(source, window) pairs as rows, each with a seed of its own."""
-    seeds = np.random.SeedSequence(entropy).generate_state(len(pairs), np.uint64) >> np.uint64(1)
     return [
-        Row(source, window, slot, int(seed))
-        for slot, ((source, window), seed) in enumerate(zip(pairs, seeds, strict=True))
+        Row(source, window, slot, seed)
+        for slot, ((source, window), seed) in enumerate(
+            zip(pairs, seeds(entropy, len(pairs)), strict=True)
+        )
     ]
+
+
+def seeds(entropy: tuple[int, ...], count: int) -> list[int]:
+    """Seeds that have nothing to do with each other, nor with those of other entropy."""
+    drawn = np.random.SeedSequence(entropy).generate_state(count, np.uint64) >> np.uint64(1)
+    return [int(seed) for seed in drawn]
 
 
 GOLDEN = (5**0.5 - 1) / 2  # its multiples fill [0, 1) as evenly as any

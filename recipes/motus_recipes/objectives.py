@@ -1,4 +1,4 @@
-"""The three things a stage can train: frame autoencoder, latent-action codec, Motus."""
+"""What a stage can train: the frame autoencoder, and Motus."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,9 +11,7 @@ from torch import Generator, Tensor, nn
 from motus_adapters.action_space import Normalizer
 from motus_embodiments import DataError
 from motus_model import (
-    LATENT_WIDTH,
     Batch,
-    CodecConfig,
     Encoders,
     FrameAutoencoder,
     LatentActionCodec,
@@ -62,49 +60,6 @@ class FramesObjective:
         """Normalise the latents once the weights stand."""
         sample = [cached.canvas[spread(len(cached.canvas), 256)] for cached in self.data.values()]
         self.module.fit_statistics(images(np.concatenate(sample), self.device) * 2 - 1)
-
-
-class CodecObjective:
-    """Flow canvases through the codec; a fixed share of each batch shows its true motion."""
-
-    def __init__(self, data: Mapping[str, Cached], stage: Stage, device: torch.device) -> None:
-        self.data, self.stage, self.device = data, stage, device
-        self.module = LatentActionCodec(CodecConfig()).to(device)
-        flow, motion, mask = [], [], []
-        for cached in data.values():
-            train, _ = cached.split()
-            rows = train[spread(len(train))]
-            flow.append(np.asarray(cached.flow[rows], np.float32))
-            motion.append(cached.motion[rows])
-            mask.append(np.broadcast_to(cached.motion_mask, (len(rows), 14)))
-        self.module.fit_statistics(
-            torch.from_numpy(np.concatenate(flow)).to(device),
-            torch.from_numpy(np.concatenate(motion)).to(device),
-            torch.from_numpy(np.concatenate(mask)).to(device),
-            bands=[(0, 48), (48, 72)],
-        )
-
-    def inputs(self, rows: Sequence[Row], *, train: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Flow, motion, how much each motion number counts, and noise for the latents."""
-        flow = np.stack([self.data[row.source].flow[row.window] for row in rows])
-        motion = np.stack([self.data[row.source].motion[row.window] for row in rows])
-        shown = round(self.stage.labelled * self.stage.batch)
-        weights = np.zeros((len(rows), LATENT_WIDTH), np.float32)
-        for weight, row in zip(weights, rows, strict=True):
-            mask = self.data[row.source].motion_mask
-            if row.slot < shown and mask.any():
-                weight[mask] = self.stage.batch / shown / mask.mean()
-        noise = draw_normal(generators(rows), LATENT_WIDTH)
-        arrays = (flow.astype(np.float32), motion, weights, noise.numpy())
-        flows, motions, labelled, noises = (
-            torch.from_numpy(array).to(self.device) for array in arrays
-        )
-        return flows, motions, labelled, noises
-
-    @staticmethod
-    def times(inputs: tuple[Tensor, ...]) -> dict[str, tuple[Tensor, Tensor]]:
-        """Nothing here has a noise time."""
-        return {}
 
 
 class PolicyObjective:
@@ -272,19 +227,17 @@ def generators(rows: Sequence[Row]) -> list[Generator]:
 
 
 def augment(
-    pictures: Float[Tensor, "b 3 H W"], sources: Sequence[Generator]
-) -> Float[Tensor, "b 3 H W"]:
-    """A little contrast and brightness per picture; places stay, since actions depend on them."""
-    contrast = 1 + 0.1 * draw_normal(sources, 1, 1, 1).to(pictures)
-    brightness = 0.05 * draw_normal(sources, 1, 1, 1).to(pictures)
+    pictures: Float[Tensor, "b *f 3 H W"], sources: Sequence[Generator]
+) -> Float[Tensor, "b *f 3 H W"]:
+    """A little contrast and brightness per sample; places stay, since actions depend on them."""
+    ones = (1,) * (pictures.dim() - 1)
+    contrast = 1 + 0.1 * draw_normal(sources, *ones).to(pictures)
+    brightness = 0.05 * draw_normal(sources, *ones).to(pictures)
     return (pictures * contrast + brightness).clamp(0, 1)
 
 
-def windows_of(data: Mapping[str, Cached]) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
+def windows_of(data: Mapping[str, Cached]) -> tuple[dict[str, np.ndarray], dict[str, list[int]]]:
     """Training and held-out windows of each source."""
-    train, held = {}, {}
-    for name, cached in data.items():
-        own, other = cached.split()
-        train[name] = [int(i) for i in own]
-        held[name] = [int(i) for i in other]
-    return train, held
+    splits = {name: cached.split() for name, cached in data.items()}
+    held = {name: rows.tolist() for name, (_, rows) in splits.items()}
+    return {name: rows for name, (rows, _) in splits.items()}, held

@@ -1,32 +1,19 @@
-"""What a recipe costs before anything starts: parameters, memory, FLOPs, hours.
-
-One training step of the network is run on fake tensors, which have shapes and no numbers: torch
-counts its floating-point operations and the bytes that it keeps for the backward pass. Layers are
-alike, so deep networks are counted at two depths and drawn out in a straight line.
-"""
+"""What a recipe costs before anything starts: parameters, memory, FLOPs, hours."""
 
 import os
 import re
 import shutil
-import weakref
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import Any
 
 import torch
-from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map_only
-from torch.utils.flop_counter import FlopCounterMode
-from torch.utils.weak import WeakIdKeyDictionary
 
 from motus_embodiments import UsageError, nearest
-from motus_model import ModelConfig, Motus
+from motus_model import ModelConfig, vlm_parameters
+from motus_recipes.counting import Step, count_codec, count_frames
 from motus_recipes.library import Recipe
-from motus_recipes.schema import EngineSpec, Stage
+from motus_recipes.schema import EncodersSpec, EngineSpec, Stage
 
-FEATURE_TOKENS = 140  # of the vision-language model for one picture and an instruction
+UMT5, WAN_VAE = 5_680_910_336, 704_688_668  # parameters of the frozen encoders of size motus-8b
 FLOAT = 4  # bytes of a float32, in which weights, gradients and moments are kept
 GIB = 2**30
 
@@ -44,23 +31,28 @@ PAPER_HOURS = {"stage1": 8000, "stage2": 10000, "stage3": 400}  # GPU hours, pap
 
 @dataclass(frozen=True)
 class Memory:
-    """Gibibytes on one device at the step's worst moment.
+    """Gibibytes on one device at a stage's worst moment.
 
     Attributes:
+        peak: All of it, with or without activation checkpointing, as the recipe says.
         weights: Resting weights, sharded where the recipe shards.
         gathered: The whole weights that a sharded step puts together.
         gradients: Of what trains, whole at the end of the backward pass.
         optimizer: AdamW's two moments.
         average: The moving average, if the recipe keeps one.
+        encoders: The frozen ones of size motus-8b.
         activations: Kept for the backward pass.
         activations_checkpointed: The same with activation checkpointing.
     """
 
+    stage: str
+    peak: float
     weights: float
     gathered: float
     gradients: float
     optimizer: float
     average: float
+    encoders: float
     activations: float
     activations_checkpointed: float
 
@@ -71,11 +63,13 @@ class StagePlan:
 
     Attributes:
         trained: Parameters that the optimizer moves.
-        tokens: Video, action and understanding tokens of one step, over all devices.
+        microbatch: Windows that a device computes at once.
+        tokens: Video, action and understanding tokens of one step, over all devices; the codec
+            and the frame autoencoder have none.
         tflops: Of one step, over all devices.
-        peak_gib: Memory of one device at the step's worst moment.
-        fits: Whether that is below what the device has.
         paper_gpu_hours: What the paper says that its stage took.
+        fits: Whether the peak of its memory is below what the device has.
+        microbatch_here: The largest one that would fit on this machine alone; 0 for none.
     """
 
     name: str
@@ -83,12 +77,11 @@ class StagePlan:
     microbatch: int
     tokens: int
     tflops: float
-    peak_gib: float
-    fits: bool
     steps_per_hour: float
     gpu_hours: float
     paper_gpu_hours: int | None
-    memory: Memory
+    fits: bool
+    microbatch_here: int
 
 
 @dataclass(frozen=True)
@@ -100,11 +93,12 @@ class Plan:
     devices: str
     utilisation: float
     stages: tuple[StagePlan, ...]
+    memory_gib: tuple[Memory, ...]
     here: dict[str, object]
 
 
 def plan(recipe: Recipe, devices: str = "8xH100", utilisation: float = 0.4) -> Plan:
-    """Count one step of each stage that trains the network.
+    """Count one step of each stage.
 
     Args:
         recipe: From `load_recipe`.
@@ -116,13 +110,42 @@ def plan(recipe: Recipe, devices: str = "8xH100", utilisation: float = 0.4) -> P
     """
     count, kind = parse_devices(devices)
     memory, tflops = DEVICES[kind]
-    spec = recipe.spec.engine
-    stages = tuple(
-        _stage(stage, recipe.model, spec, count, memory, tflops * utilisation)
-        for stage in recipe.spec.stages
-        if stage.objective == "motus"
-    )
-    return Plan(recipe.spec.name, recipe.spec.size, devices, utilisation, stages, here())
+    stages, used = [], []
+    for stage in recipe.spec.stages:
+        if stage.batch % count:
+            raise UsageError(
+                f"stage '{stage.name}' has batches of {stage.batch}, which do not split over "
+                f"{count}",
+                hint="name a number of devices that divides the batch",
+            )
+        part = min(recipe.spec.engine.microbatch or stage.batch, stage.batch // count)
+        load = Load.of(stage, recipe, part)
+        used.append(load.memory(part, count))
+        flops = load.flops * stage.batch / 1e12
+        seconds = flops / (count * tflops * utilisation)
+        stages.append(
+            StagePlan(
+                name=stage.name,
+                trained=load.trained,
+                microbatch=part,
+                tokens=load.step.tokens * stage.batch,
+                tflops=flops,
+                steps_per_hour=3600 / seconds,
+                gpu_hours=stage.steps * seconds / 3600 * count,
+                paper_gpu_hours=PAPER_HOURS.get(stage.name) if load.is_paper else None,
+                fits=used[-1].peak < memory,
+                microbatch_here=load.largest(memory_here()),
+            )
+        )
+    name, size = recipe.spec.name, recipe.spec.size
+    return Plan(name, size, devices, utilisation, tuple(stages), tuple(used), here())
+
+
+def memory_here() -> float:
+    """Gibibytes of this machine's first CUDA device, or of its main memory where there is none."""
+    if torch.cuda.is_available():
+        return float(torch.cuda.get_device_properties(0).total_memory) / GIB
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
 
 
 def here() -> dict[str, object]:
@@ -151,186 +174,92 @@ def parse_devices(devices: str) -> tuple[int, str]:
     return int(found[1]), found[2]
 
 
-def _stage(
-    stage: Stage, model: ModelConfig, spec: EngineSpec, count: int, memory: float, tflops: float
-) -> StagePlan:
-    if stage.batch % count:
-        raise UsageError(
-            f"stage '{stage.name}' has batches of {stage.batch}, which do not split over {count}",
-            hint="name a number of devices that divides the batch",
+@dataclass(frozen=True)
+class Load:
+    """What a stage asks of devices.
+
+    Attributes:
+        step: Counted at a microbatch of `counted`.
+        trained: Parameters that the optimizer moves.
+        encoders: Bytes of frozen encoders.
+    """
+
+    stage: Stage
+    engine: EngineSpec
+    step: Step
+    counted: int
+    trained: int
+    encoders: int
+    is_paper: bool
+
+    @staticmethod
+    def of(stage: Stage, recipe: Recipe, part: int) -> "Load":
+        """Count a stage's step with a microbatch."""
+        model, encoders = recipe.model, 0
+        match stage.objective:
+            case "codec":
+                step = count_codec(part)
+            case "frames":
+                step = count_frames(model, part)
+            case "motus":
+                step = Step.count(_shape(stage, model), part)
+                encoders = _encoders(model, recipe.spec.encoders or EncodersSpec())
+        trained = [n for name, n in step.parameters.items() if name in (stage.experts or [name])]
+        return Load(
+            stage, recipe.spec.engine, step, part, sum(trained), encoders, model.size == "motus-8b"
         )
-    part = spec.microbatch or stage.batch // count
-    step = Step.count(_shape(stage, model), part)
-    trained = sum(step.parameters[expert] for expert in stage.experts)
-    peak, used = _memory(step, trained, spec, count, averaged=bool(stage.optimizer.ema))
-    flops = step.flops / part * stage.batch / 1e12
-    if spec.checkpointing:
-        flops *= 4 / 3  # the forward pass is a third of the rest, and is computed again
-    seconds = flops / (count * tflops)
-    return StagePlan(
-        name=stage.name,
-        trained=trained,
-        microbatch=part,
-        tokens=step.tokens * stage.batch,
-        tflops=flops,
-        peak_gib=peak,
-        fits=peak < memory,
-        steps_per_hour=3600 / seconds,
-        gpu_hours=stage.steps * seconds / 3600 * count,
-        paper_gpu_hours=PAPER_HOURS.get(stage.name) if model.size == "motus-8b" else None,
-        memory=used,
-    )
+
+    @property
+    def flops(self) -> float:
+        """Of one window; with checkpointing the forward pass, a third of the rest, comes twice."""
+        again = self.engine.checkpointing and self.stage.objective == "motus"
+        return self.step.flops / self.counted * (4 / 3 if again else 1)
+
+    def memory(self, part: int, count: int) -> Memory:
+        """On one of `count` devices that computes `part` windows at once."""
+        total = sum(self.step.parameters.values()) * FLOAT / GIB
+        gradients = self.trained * FLOAT / GIB
+        sharded = self.engine.sharding == "fsdp" and count > 1 and self.stage.objective == "motus"
+        shard = count if sharded else 1
+        scale = part / self.counted / GIB
+        activations = {
+            False: self.step.activations * scale,
+            True: self.step.activations_checkpointed * scale,
+        }
+        used = {
+            "weights": total / shard,
+            "gathered": total if sharded else 0.0,
+            "optimizer": 2 * gradients / shard,
+            "average": (total if self.stage.optimizer.ema else 0) / shard,
+            "encoders": self.encoders / GIB,
+        }
+        # Gradients grow while activations shrink: the worst moment has either of them whole.
+        moving = max(activations[self.engine.checkpointing], gradients)
+        return Memory(
+            stage=self.stage.name,
+            peak=sum(used.values()) + moving + gradients / shard * sharded,
+            gradients=gradients,
+            activations=activations[False],
+            activations_checkpointed=activations[True],
+            **used,
+        )
+
+    def largest(self, memory: float) -> int:
+        """Most windows at once, of those that divide the batch, for one device with such memory."""
+        batch = self.stage.batch
+        parts = (part for part in range(batch, 0, -1) if batch % part == 0)
+        return next((part for part in parts if self.memory(part, 1).peak < memory), 0)
 
 
-def _memory(
-    step: "Step", trained: int, spec: EngineSpec, count: int, *, averaged: bool
-) -> tuple[float, Memory]:
-    """The peak of one device, and what it is made of (GiB)."""
-    total = sum(step.parameters.values()) * FLOAT / GIB
-    gradients = trained * FLOAT / GIB
-    sharded = spec.sharding == "fsdp" and count > 1
-    shard = count if sharded else 1
-    activations = {False: step.activations / GIB, True: step.activations_checkpointed / GIB}
-    resting = total / shard
-    optimizer, average = 2 * gradients / shard, (total if averaged else 0) / shard
-    gathered = total if sharded else 0.0
-    # Gradients grow while activations shrink: the worst moment has either of them whole.
-    moving = max(activations[spec.checkpointing], gradients)
-    used = Memory(
-        weights=resting,
-        gathered=gathered,
-        gradients=gradients,
-        optimizer=optimizer,
-        average=average,
-        activations=activations[False],
-        activations_checkpointed=activations[True],
-    )
-    return resting + gathered + optimizer + average + moving + gradients / shard * sharded, used
+def _encoders(model: ModelConfig, spec: EncodersSpec) -> int:
+    """Bytes of the frozen encoders that a size loads; the small ones of others don't weigh."""
+    if model.encoders is not None:
+        return 0
+    each = {"bf16": 2, "float32": FLOAT}[spec.precision]
+    return each * (UMT5 + vlm_parameters()) + FLOAT * WAN_VAE
 
 
 def _shape(stage: Stage, model: ModelConfig) -> ModelConfig:
     if stage.action == "none":
         return replace(model, network=replace(model.network, action=None, understanding=None))
     return model
-
-
-@dataclass(frozen=True)
-class Step:
-    """One training step of a network, counted on fake tensors.
-
-    Attributes:
-        parameters: By expert.
-        tokens: Of one sample.
-        flops: Forward and backward.
-        activations: Most bytes at once that operations made, gradients left out.
-        activations_checkpointed: The same with activation checkpointing.
-    """
-
-    parameters: dict[str, int]
-    tokens: int
-    flops: float
-    activations: float
-    activations_checkpointed: float
-
-    @staticmethod
-    @lru_cache(maxsize=16)
-    def count(model: ModelConfig, batch: int) -> "Step":
-        """Count a step at two small depths, and draw the line to the model's own."""
-        layers = model.network.video.layers
-        low, high = (_run(_deep(model, depth), batch) for depth in (2, 4))
-        with torch.device("meta"):
-            network = Motus(model.network)
-        parameters = {
-            name: sum(p.numel() for p in part.parameters())
-            for name, part in network.named_children()
-        }
-
-        def at(name: str) -> float:
-            slope = (getattr(high, name) - getattr(low, name)) / 2
-            return float(getattr(low, name) + slope * (layers - 2))
-
-        return Step(
-            parameters=parameters,
-            tokens=low.tokens,
-            flops=at("flops"),
-            activations=at("activations"),
-            activations_checkpointed=at("activations_checkpointed"),
-        )
-
-
-def _deep(model: ModelConfig, layers: int) -> ModelConfig:
-    video = replace(model.network.video, layers=layers)
-    return replace(model, network=replace(model.network, video=video))
-
-
-def _run(model: ModelConfig, batch: int) -> Step:
-    """Forward and backward of a whole network on fake tensors, plain and checkpointed."""
-    with FakeTensorMode(), torch.random.fork_rng():
-        network = Motus(model.network).train()
-        for parameter in network.parameters():  # gradients are counted apart
-            parameter.register_post_accumulate_grad_hook(lambda p: setattr(p, "grad", None))
-        with FlopCounterMode(display=False) as counter:
-            loss, tokens = _forward(network, model, batch)
-            loss.backward()
-        highest = {}
-        for checkpointing in (False, True):
-            network.checkpointing = checkpointing
-            with _Allocated(network) as allocated:
-                loss, _ = _forward(network, model, batch)
-                loss.backward()
-            highest[checkpointing] = allocated.highest
-    return Step({}, tokens, counter.get_total_flops(), highest[False], highest[True])
-
-
-class _Allocated(TorchDispatchMode):
-    """Bytes of the storages that operations made and nobody has let go of yet."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.now = self.highest = 0
-        self._known: WeakIdKeyDictionary = WeakIdKeyDictionary()
-        for weight in (*network.parameters(), *network.buffers()):
-            self._known[weight.untyped_storage()] = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        tree_map_only(torch.Tensor, self._count, out)
-        return out
-
-    def _count(self, tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage not in self._known:
-            size = storage.nbytes()
-            self._known[storage] = size
-            self.now += size
-            self.highest = max(self.highest, self.now)
-            weakref.finalize(storage, self._free, size)
-        return tensor
-
-    def _free(self, size: int) -> None:
-        self.now -= size
-
-
-def _forward(network: Motus, model: ModelConfig, batch: int) -> tuple[torch.Tensor, int]:
-    video, window = network.config.video, model.window
-    height, width = model.canvas
-    # Wan's autoencoder shrinks space by 16 and time by 4, the small one space by its stride.
-    stride = model.frames.stride if model.frames else 16
-    frames = window.video_frames if model.frames else window.video_frames // 4
-    latents = torch.randn(batch, video.channels, 1 + frames, height // stride, width // stride)
-    time = torch.rand(batch)
-    features = actions = state = None
-    tokens = latents[0, 0].numel() // (video.patch[0] * video.patch[1] * video.patch[2])
-    if network.understanding is not None and network.config.understanding is not None:
-        features = torch.randn(batch, FEATURE_TOKENS, network.config.understanding.feature_width)
-        tokens += FEATURE_TOKENS
-    if network.action is not None and network.config.action is not None:
-        action = network.config.action
-        actions = torch.randn(batch, action.steps, action.action_dim)
-        state = torch.randn(batch, action.state_dim)
-        tokens += action.steps + 5  # a state token and four registers
-    text = torch.randn(batch, video.text_tokens, video.text_width)
-    context = network.prepare(text, features=features, state=state)
-    velocity = network(context, latents, time, actions, None if actions is None else time)
-    loss = velocity.video.square().mean()
-    return (loss if velocity.action is None else loss + velocity.action.square().mean()), tokens

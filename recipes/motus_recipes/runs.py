@@ -11,7 +11,7 @@ import json
 import platform
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -25,7 +25,7 @@ from motus_recipes.library import Recipe
 from motus_recipes.provenance import git_state
 from motus_recipes.sources import find_datasets, identity, target_card
 from motus_recipes.stages import Results, StageReport, StageRunner
-from motus_recipes.trainer import Progress
+from motus_recipes.step_note import Progress, StepNote
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,6 @@ def train(
     force: bool = False,
     dry_run: bool = False,
     device: str = "auto",
-    seed: int | None = None,
     on_progress: Progress | None = None,
 ) -> TrainReport:
     """Run a recipe's stages.
@@ -70,7 +69,6 @@ def train(
         force: Start anew over an old run.
         dry_run: Only find the datasets and say what would be done.
         device: `auto`, `cpu` or `cuda`.
-        seed: In place of the recipe's own.
         on_progress: Called with steps done, steps in all, and a note.
 
     Raises:
@@ -86,7 +84,7 @@ def train(
         # Of the engine, the precision alone changes what is learnt; the rest may change on resume.
         "recipe": recipe.spec.model_dump(mode="json", exclude={"engine"}),
         "precision": recipe.spec.engine.precision,
-        "seed": recipe.spec.seed if seed is None else seed,
+        "seed": recipe.spec.seed,
         "data": {name: identity(path) for name, path in sorted(paths.items())},
     }
     if dry_run:
@@ -115,15 +113,18 @@ def train(
         reports.append(runner.run(_part(on_progress, before, steps)))
         finished = runner.results()
         before += stage.steps
-    codec_only = recipe.spec.stages[-1].objective != "motus"
-    card = target_card(paths)
+    following = {
+        "motus": f"motus export --target {target_card(paths)} --run {run}",
+        "idm": "motus sample POLICY --dataset DATASET --mode idm --episode heldout "
+        f"--baselines {run}",
+    }
     report = TrainReport(
         run,
         recipe.spec.name,
         recipe.spec.size,
         tuple(reports),
         skipped,
-        None if codec_only else f"motus export --target {card} --run {run}",
+        following.get(recipe.spec.stages[-1].objective),
     )
     if engine.main:
         (run / "run.json").write_text(json.dumps(asdict(report), default=str, indent=2) + "\n")
@@ -230,12 +231,12 @@ def _part(on_progress: Progress | None, before: int, total: int) -> Progress | N
     """Progress of one stage as progress of the whole run."""
     if on_progress is None:
         return None
-    report: Callable[[int, int, str], None] = on_progress
+    report: Progress = on_progress
 
-    def forward(done: int, count: int, note: str) -> None:
-        if note == "frames read":  # the cache is built before the first step
-            report(before, total, f"reading frames {done}/{count}")
-        else:
+    def forward(done: int, count: int, note: object) -> None:
+        if isinstance(note, StepNote):
             report(before + done, total, note)
+        else:  # the cache is built before the first step
+            report(before, total, f"{note} {done}/{count}")
 
     return forward

@@ -1,16 +1,25 @@
 """What a recipe may say: datasets, and the stages that are run over them."""
 
+from collections.abc import Iterable
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from motus_model import MODES, EncoderPlaces
 
 Expert = Literal["video", "action", "understanding"]
+BackboneKind = Literal["resnet18", "dinov2", "efficientnet-lite0"]
 
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _unknown(told: str, wrong: str, allowed: Iterable[str]) -> PydanticCustomError:
+    """An error from which `load_recipe` makes a hint."""
+    context = {"told": told, "wrong": wrong, "allowed": list(allowed)}
+    return PydanticCustomError("unknown_name", "{told} '{wrong}'", context)
 
 
 class DatasetSpec(_Frozen):
@@ -65,6 +74,39 @@ class Lora(_Frozen):
     alpha: int = Field(default=16, gt=0)
 
 
+class BackboneSpec(_Frozen):
+    """The picture network of a baseline.
+
+    Attributes:
+        kind: Its name.
+        weights: Where they lie, if the kind has none of its own: a safetensors file for resnet18,
+            else random ones; a folder for dinov2.
+        frozen: Train the MLP alone.
+    """
+
+    kind: BackboneKind
+    weights: str | None = None
+    frozen: bool = False
+
+
+class CodecSpec(_Frozen):
+    """What a latent-action codec is, and how it is taught.
+
+    Attributes:
+        frame: Axes in which true motion is shown: of the arm's base (the paper's), or of the head
+            camera, the same for all robots that are seen alike.
+        unlabelled: Sources whose true motion is never shown.
+        held_out: Share of each source's episodes, the last ones, that it never trains on.
+        autoencoder: Folder or hub name of a deep-compression autoencoder (DC-AE, the paper's),
+            which stays frozen; left out, the codec has small convolutions of its own.
+    """
+
+    frame: Literal["base", "camera"] = "base"
+    unlabelled: tuple[str, ...] = ()
+    held_out: float = Field(default=0.1, gt=0, lt=1)
+    autoencoder: str | None = None
+
+
 class EngineSpec(_Frozen):
     """How steps are computed; it changes speed and memory, not what is learnt.
 
@@ -75,12 +117,14 @@ class EngineSpec(_Frozen):
         microbatch: Windows that one process computes at once; all of its share if left out.
         checkpointing: Recompute activations in the backward pass.
         compile: Compile the network with torch.compile.
+        cache: GB beside each dataset for its frames and flows at the model's size; those of other
+            sizes and windows make room.
         encoder_cache: GB beside each dataset for what frozen encoders make of it; 0 computes it in
             every step.
         checkpoint_every: Steps between checkpoints.
         keep: Newest checkpoints to keep.
         keep_best: Measure the held-out loss at each checkpoint, and end with the best of them.
-        trackers: Where metrics go beside metrics.jsonl.
+        trackers: Where metrics go beside metrics.jsonl and TensorBoard.
         timeout: Seconds after which a process that doesn't answer is taken for lost.
     """
 
@@ -89,11 +133,12 @@ class EngineSpec(_Frozen):
     microbatch: int | None = Field(default=None, gt=0)
     checkpointing: bool = False
     compile: bool = False
+    cache: float = Field(default=100.0, gt=0)
     encoder_cache: float = Field(default=100.0, ge=0)
     checkpoint_every: int = Field(default=100, gt=0)
     keep: int = Field(default=1, gt=0)
     keep_best: bool = False
-    trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ("tensorboard",)
+    trackers: tuple[Literal["wandb", "trackio"], ...] = ()
     timeout: float = Field(default=600.0, gt=0)
 
 
@@ -120,11 +165,14 @@ class Stage(_Frozen):
 
     Attributes:
         name: Its folder and its row in the tables.
-        objective: What is trained: the frame autoencoder, the latent-action codec, or Motus.
+        objective: What is trained: the frame autoencoder, the latent-action codec, Motus, or a
+            baseline of inverse dynamics.
+        backbone: Picture network, for objective `idm`.
         experts: Which experts train, for objective `motus`.
         action: What the action expert learns: nothing, latent actions, or the robot's own.
         sources: Dataset name to weight in the mixture.
         labelled: Share of each batch whose true motion the codec may see (paper: 0.1).
+        codec: The codec, for objective `codec`.
         steps: Optimizer steps.
         batch: Windows a step.
         times: Distribution of the noise times.
@@ -136,11 +184,13 @@ class Stage(_Frozen):
     """
 
     name: str
-    objective: Literal["frames", "codec", "motus"]
+    objective: Literal["frames", "codec", "motus", "idm"]
+    backbone: BackboneSpec | None = None
     experts: tuple[Expert, ...] = ()
     action: Literal["none", "latent", "native"] = "none"
     sources: dict[str, float]
     labelled: float = Field(default=0.1, ge=0, le=1)
+    codec: CodecSpec = CodecSpec()
     steps: int = Field(gt=0)
     batch: int = Field(gt=0)
     optimizer: Optimizer
@@ -151,10 +201,16 @@ class Stage(_Frozen):
     start: str | None = None
 
     @model_validator(mode="after")
+    def _has_its_backbone(self) -> "Stage":
+        if (self.objective == "idm") != (self.backbone is not None):
+            raise ValueError("a stage has a backbone if its objective is idm, and only then")
+        return self
+
+    @model_validator(mode="after")
     def _known_modes(self) -> "Stage":
         unknown = sorted(set(self.modes) - set(MODES))
         if unknown:
-            raise ValueError(f"no mode '{unknown[0]}'; modes are {', '.join(MODES)}")
+            raise _unknown("there is no mode", unknown[0], MODES)
         return self
 
 
@@ -185,8 +241,6 @@ class RecipeSpec(_Frozen):
         for stage in self.stages:
             for source in stage.sources:
                 if source not in self.datasets:
-                    raise ValueError(
-                        f"stage '{stage.name}' names the dataset '{source}'; "
-                        f"datasets are {', '.join(self.datasets)}"
-                    )
+                    told = f"stage '{stage.name}' names a dataset that the recipe lacks:"
+                    raise _unknown(told, source, self.datasets)
         return self

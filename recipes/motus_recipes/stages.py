@@ -7,12 +7,14 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from motus_adapters import UnifiedDataset, open_encoders
 from motus_embodiments import DataError, MissingError
-from motus_model import CodecConfig, LatentActionCodec, ModelConfig, MotusConfig, shipped_frames
+from motus_model import LatentActionCodec, ModelConfig, MotusConfig, load_codec, shipped_frames
+from motus_recipes.baselines import IdmObjective, baseline_state
 from motus_recipes.cache import Cached, open_cached
 from motus_recipes.checkpoints import (
     Transfer,
@@ -22,13 +24,13 @@ from motus_recipes.checkpoints import (
     whole,
     write_folder,
 )
+from motus_recipes.codec_training import CodecObjective, labelled_shares
 from motus_recipes.engine import Engine
-from motus_recipes.health import codec_health
+from motus_recipes.health.brief import brief_health
 from motus_recipes.library import Recipe
 from motus_recipes.lora import add_lora, merge_lora
 from motus_recipes.mixture import Mixture, Row, Source
 from motus_recipes.objectives import (
-    CodecObjective,
     FramesObjective,
     PolicyObjective,
     windows_of,
@@ -39,7 +41,8 @@ from motus_recipes.starting import (
     imported_weights,
     stage_weights,
 )
-from motus_recipes.trainer import Fit, Loop, Progress, fit
+from motus_recipes.step_note import Progress
+from motus_recipes.trainer import Fit, Loop, fit
 
 # Between stages the meaning of the action numbers changes, so their way in and out starts anew
 # (the official code does the same from stage 2 to 3: reference.md b).
@@ -48,6 +51,9 @@ FRESH = (
     "network.action.state_encoder",
     "network.action.head",
 )
+
+
+AnyObjective = FramesObjective | CodecObjective | PolicyObjective | IdmObjective
 
 
 @dataclass(frozen=True)
@@ -101,20 +107,21 @@ class StageRunner:
         result = self.folder / "result"
         if not result.is_dir():
             with self.engine.first():  # the main process builds what is cached
+                limit = int(self.recipe.spec.engine.cache * 1e9)
                 data = {
-                    name: open_cached(name, path, self.recipe.model, on_progress)
+                    name: open_cached(name, path, self.recipe.model, on_progress, limit=limit)
                     for name, path in self.paths.items()
                 }
                 torch.manual_seed(self.seed)
                 objective, moved = self._objective(data)
-            done = fit(objective, self._loop(data), self.engine, on_progress)
+            done = fit(objective, self._loop(objective, data), self.engine, on_progress)
             self._write(objective, data, done, moved)
         self.weights = read_weights(result / "weights.safetensors")
         return StageReport(**json.loads((result / "state.json").read_text())["report"])
 
     def _write(
         self,
-        objective: FramesObjective | CodecObjective | PolicyObjective,
+        objective: AnyObjective,
         data: Mapping[str, Cached],
         done: Fit,
         moved: Transfer | None,
@@ -135,10 +142,13 @@ class StageRunner:
             details=details,
         )
         state: dict[str, Any] = {"report": asdict(report)}
-        if isinstance(objective, PolicyObjective):
+        if isinstance(objective, PolicyObjective | IdmObjective):
             state["statistics"] = {k: n.to_dict() for k, n in objective.normalizers.items()}
             dataset = UnifiedDataset(next(iter(self.paths.values())))
             state["robot"] = dataset.meta.to_dict()
+        if isinstance(objective, IdmObjective):
+            state |= baseline_state(self.recipe.model)
+        if isinstance(objective, PolicyObjective):
             state["instruction"] = dataset.episodes[0].task
             state["network"] = asdict(objective.model.network)
             if objective.model.encoders is None:
@@ -156,11 +166,11 @@ class StageRunner:
             case "frames":
                 return replace(earlier, frames=self.weights)
             case "codec":
-                codec = LatentActionCodec(CodecConfig())
-                codec.load_state_dict(self.weights)
-                return replace(earlier, codec=codec.eval())
+                return replace(earlier, codec=load_codec(self.folder / "codec"))
             case "motus":
                 return replace(earlier, policy=self.weights, network=self._network())
+            case "idm":
+                return earlier
 
     def _network(self) -> MotusConfig:
         """Sizes of the network, before a stage's actions shape it."""
@@ -169,14 +179,14 @@ class StageRunner:
             return usual
         return imported_sizes(Path(self.stage.start), usual)
 
-    def _objective(
-        self, data: Mapping[str, Cached]
-    ) -> tuple[FramesObjective | CodecObjective | PolicyObjective, Transfer | None]:
+    def _objective(self, data: Mapping[str, Cached]) -> tuple[AnyObjective, Transfer | None]:
         model = self.recipe.model
         if self.stage.objective == "frames":
             return FramesObjective(data, model, self.engine.device), None
         if self.stage.objective == "codec":
             return CodecObjective(data, self.stage, self.engine.device), None
+        if self.stage.objective == "idm":
+            return IdmObjective(data, model, self.stage, self.engine.device), None
         model = replace(model, network=self._network())
         has_own = model.encoders is not None
         encoders = None
@@ -205,22 +215,36 @@ class StageRunner:
             add_lora(objective.module.network, self.stage.lora)
         return objective, moved
 
-    def _loop(self, data: Mapping[str, Cached]) -> Loop:
-        train_windows, held = windows_of(data)
-        sources = tuple(
-            Source(name, len(train_windows[name]), self.stage.sources[name]) for name in data
-        )
+    def _loop(self, objective: AnyObjective, data: Mapping[str, Cached]) -> Loop:
+        mixture: Mixture
+        if isinstance(objective, CodecObjective):
+            mixture, held = objective.mixture(self.seed), objective.heldout()
+        else:
+            train_windows, held = windows_of(data)
+            sources = tuple(
+                Source(name, len(train_windows[name]), self.stage.sources[name]) for name in data
+            )
+            mixture = _OverWindows(sources, self.stage.batch, self.seed, train_windows)
         return Loop(
             folder=self.folder,
             steps=self.stage.steps,
-            mixture=_OverWindows(sources, self.stage.batch, self.seed, train_windows),
+            mixture=mixture,
             heldout=held,
             optimizer=self.stage.optimizer,
+            locate=lambda row: data[row.source].locate(row.window),
         )
+
+    def _by_level(self, shares: Mapping[str, float]) -> dict[int, float]:
+        """Realised shares of the levels of the data pyramid."""
+        levels = {name: self.recipe.spec.datasets[name].level for name in shares}
+        return {
+            level: sum(share for name, share in shares.items() if levels[name] == level)
+            for level in sorted(set(levels.values()))
+        }
 
     def _details(
         self,
-        objective: FramesObjective | CodecObjective | PolicyObjective,
+        objective: AnyObjective,
         data: Mapping[str, Cached],
         done: Fit,
         moved: Transfer | None,
@@ -229,16 +253,23 @@ class StageRunner:
             "losses": done.loss,
             "heldout": done.heldout,
             "shares": done.shares,
+            "levels": self._by_level(done.shares),
         }
         if isinstance(objective, FramesObjective):
             objective.finish()
         if isinstance(objective, CodecObjective):
             objective.module.round_weights()
-            details["health"] = codec_health(objective.module, data)
+            spec = self.stage.codec
+            details["labelled"] = labelled_shares(objective.mixture(self.seed), self.stage.steps)
+            details["health"] = brief_health(objective.module, data, spec.held_out)
             if self.engine.main:
-                objective.module.save(
-                    self.folder / "codec", {"recipe": self.recipe.spec.name, "data": sorted(data)}
-                )
+                about = {
+                    "recipe": self.recipe.spec.name,
+                    "held_out": spec.held_out,
+                    "data": {n: _told(UnifiedDataset(path)) for n, path in self.paths.items()},
+                    "unlabelled": list(spec.unlabelled),
+                }
+                objective.module.save(self.folder / "codec", about)
         if moved is not None:
             details["transfer"] = {
                 "loaded": len(moved.loaded),
@@ -252,12 +283,25 @@ class StageRunner:
 class _OverWindows(Mixture):
     """A mixture whose windows are only those one may train on."""
 
-    windows: Mapping[str, Any] = field(default_factory=dict)
+    windows: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def draw(self, step: int) -> list[Row]:
         return [
-            row._replace(window=self.windows[row.source][row.window]) for row in super().draw(step)
+            row._replace(window=int(self.windows[row.source][row.window]))
+            for row in super().draw(step)
         ]
+
+
+def _told(dataset: UnifiedDataset) -> dict[str, Any]:
+    """What a codec says of a dataset that it was trained on."""
+    meta = dataset.meta
+    return {
+        "robot": meta.card.name,
+        "level": meta.level,
+        "frames": dataset.num_frames,
+        "source": meta.source.name,
+        "hash": meta.source.hash,
+    }
 
 
 def _shipped_frames(model: ModelConfig) -> dict[str, Tensor]:

@@ -25,8 +25,7 @@ from motus_recipes.heldout import evaluate
 from motus_recipes.metrics import Explosion, Metrics
 from motus_recipes.mixture import Mixture, Row
 from motus_recipes.schema import Optimizer
-
-Progress = Callable[[int, int, str], None]
+from motus_recipes.step_note import Progress, StepNote
 
 
 @dataclass(frozen=True)
@@ -65,6 +64,7 @@ class Loop:
         mixture: Windows by step.
         heldout: Windows never trained on, by source.
         optimizer: AdamW and its schedule.
+        locate: Where a row comes from, in words of its dataset, for the report of a bad batch.
     """
 
     folder: Path
@@ -72,6 +72,7 @@ class Loop:
     mixture: Mixture
     heldout: Mapping[str, Sequence[int]]
     optimizer: Optimizer
+    locate: Callable[[Row], Mapping[str, Any]] = lambda row: {}
 
 
 def fit(
@@ -108,34 +109,34 @@ class _Fitting:
             ),
             Average(objective.module, settings.ema),
         )
-        self.drawn = dict.fromkeys(loop.mixture.shares(), 0)
+        self.drawn = loop.mixture.taken(0)
+        self.explosion = Explosion()
 
     def run(self, on_progress: Progress | None) -> Fit:
         loop, engine = self.loop, self.engine
         start, seconds, best = self._restore()
-        for done in range(start):
-            self._count(loop.mixture.draw(done))
         started = time.perf_counter()
-        explosion = Explosion()
         self.wrapped.train()
         metrics = Metrics(loop.folder, start, engine.spec.trackers, main=engine.main)
         with metrics:
             for step, rows, parts in self._batches(start):
-                values = self._step(step, rows, parts, explosion)
+                values = self._step(step, rows, parts)
                 self._count(rows)
                 metrics.write(step, values)
                 done = step + 1
                 if done % engine.spec.checkpoint_every == 0 and done < loop.steps:
                     metrics.flush()  # these lines must stand before the checkpoint relies on them
-                    best = self._save(done, seconds + time.perf_counter() - started, best)
+                    spent = seconds + time.perf_counter() - started
+                    best = self._save(done, spent, best, metrics)
                 if on_progress:
-                    on_progress(done, loop.steps, self._note(values))
-        engine.wait()
-        self.training.average.swap(self.objective.module)
-        self.wrapped.eval()
-        heldout = self._heldout()
-        if best is not None and best < _mean_loss(heldout):
-            heldout = self._take_best()
+                    on_progress(done, loop.steps, self._note(done, values))
+            engine.wait()
+            self.training.average.swap(self.objective.module)
+            self.wrapped.eval()
+            heldout = self._heldout()
+            if best is not None and best < _mean_loss(heldout):
+                heldout = self._take_best()
+            metrics.heldout(loop.steps - 1, heldout)
         first, last = metrics.ends()
         return Fit(
             steps=loop.steps,
@@ -162,9 +163,7 @@ class _Fitting:
                     following = ahead.submit(make, step + 1)
                 yield now
 
-    def _step(
-        self, step: int, rows: list[Row], parts: list[Inputs], explosion: Explosion
-    ) -> dict[str, float]:
+    def _step(self, step: int, rows: list[Row], parts: list[Inputs]) -> dict[str, float]:
         """One step of the optimizer; its losses and the gradient's norm before clipping."""
         engine, optimizer = self.engine, self.training.optimizer
         settings, own = self.loop.optimizer, len(rows) // engine.world
@@ -182,7 +181,7 @@ class _Fitting:
         sums = engine.sum(torch.stack([column.sum() for column in columns]))
         values = dict(zip(losses._fields, (sums / len(rows)).tolist(), strict=True))
         values["loss"] = values.pop("total")
-        if not math.isfinite(values["loss"]) or explosion.seen(values["loss"]):
+        if not math.isfinite(values["loss"]) or self.explosion.seen(values["loss"]):
             self._diverged(step, rows, values["loss"], columns[0])
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         norm = engine.clip(parameters, settings.clip)
@@ -196,7 +195,8 @@ class _Fitting:
         engine, folder = self.engine, self.loop.folder
         own = [row for part in engine.share(rows) for row in part]
         saved = [
-            {**row._asdict(), "loss": loss} for row, loss in zip(own, losses.tolist(), strict=True)
+            {**row._asdict(), **self.loop.locate(row), "loss": loss}
+            for row, loss in zip(own, losses.tolist(), strict=True)
         ]
         file = folder / f"bad-batch-{engine.rank}.json"
         folder.mkdir(parents=True, exist_ok=True)
@@ -209,17 +209,21 @@ class _Fitting:
             where=str(folder),
         )
 
-    def _save(self, done: int, seconds: float, best: float | None) -> float | None:
+    def _save(
+        self, done: int, seconds: float, best: float | None, metrics: Metrics
+    ) -> float | None:
         """Write a checkpoint, and mark it when it is the best so far; the best held-out loss."""
         engine = self.engine
         folder = self.loop.folder / "checkpoints" / f"step-{done:08d}"
-        state: dict[str, Any] = {"step": done, "seconds": seconds, "best": best}
-        state["is_best"] = False
+        state: dict[str, Any] = {"step": done, "seconds": seconds, "best": best, "is_best": False}
+        state["recent_losses"] = self.explosion.recent
         if engine.spec.keep_best:
             average, module = self.training.average, self.objective.module
             average.swap(module)
             self.wrapped.eval()
-            loss = _mean_loss(self._heldout())
+            heldout = self._heldout()
+            loss = _mean_loss(heldout)
+            metrics.heldout(done - 1, heldout)
             average.swap(module)
             self.wrapped.train()
             if best is None or loss < best:
@@ -241,6 +245,8 @@ class _Fitting:
         if self.engine.main:
             _mark_best(found[-1])  # a kill may have come before it was marked
         self.engine.wait()
+        self.explosion = Explosion(state.get("recent_losses", ()))
+        self.drawn = self.loop.mixture.taken(int(state["step"]))
         return int(state["step"]), float(state["seconds"]), state["best"]
 
     def _take_best(self) -> dict[str, dict[str, float]]:
@@ -269,9 +275,18 @@ class _Fitting:
         total = max(1, sum(self.drawn.values()))
         return {name: count / total for name, count in self.drawn.items()}
 
-    def _note(self, values: Mapping[str, float]) -> str:
-        shares = "  ".join(f"{name} {share:.0%}" for name, share in self._shares().items())
-        return f"{self.loop.folder.name}  loss {values['loss']:.4f}  {shares}"
+    def _note(self, done: int, values: Mapping[str, float]) -> StepNote:
+        return StepNote(
+            stage=self.loop.folder.name,
+            done=done,
+            steps=self.loop.steps,
+            batch=self._batch,
+            losses={key: value for key, value in values.items() if key != "gradient_norm"},
+            gradient_norm=values["gradient_norm"],
+            learning_rate=max(group["lr"] for group in self.training.optimizer.param_groups),
+            drawn=self._shares(),
+            asked=self.loop.mixture.shares(),
+        )
 
 
 def parameter_groups(module: nn.Module, settings: Optimizer) -> list[dict[str, Any]]:

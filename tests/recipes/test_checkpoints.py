@@ -1,5 +1,6 @@
 """Weights move between models by name, and every key is accounted for."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -54,7 +55,19 @@ def test_a_checkpoint_of_another_model_is_refused_with_its_keys(tmp_path: Path):
     other = training(0, 0)
     other.module.append(nn.ModuleDict({"other": nn.Bilinear(1, 2, 3), "more": nn.Linear(1, 1)}))
     other = Training(other.module, other.optimizer, Average(other.module, 0.0))
-    with pytest.raises(DataError, match=r"4 tensors missing .*other"):
+    with pytest.raises(DataError, match="tensors differ") as error:
+        load_checkpoint(tmp_path / "step-1", other, engine)
+    told = str(error.value)
+    assert re.search(r"model\.2\.other\.weight +- +3 x 1 x 2", told)
+    assert re.search(r"average\.0\.bias +2 +-\n", told)
+
+
+def test_a_checkpoint_of_another_shape_is_refused(tmp_path: Path):
+    engine = Engine(EngineSpec(), "cpu")
+    save_checkpoint(tmp_path / "step-1", training(0, 1), {}, engine)
+    wide = nn.Sequential(nn.Linear(3, 5), nn.Linear(5, 2))
+    other = Training(wide, torch.optim.AdamW(wide[0].parameters()), Average(wide, 0.9))
+    with pytest.raises(DataError, match=r"model\.0\.weight +2 x 3 +5 x 3"):
         load_checkpoint(tmp_path / "step-1", other, engine)
 
 

@@ -1,4 +1,4 @@
-"""Adapters, diverging losses, checkpoints that are kept, trackers, and what a run refuses."""
+"""Adapters, diverging losses, checkpoints that are kept, and what a run refuses."""
 
 import json
 from collections.abc import Callable
@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from motus_embodiments import MismatchError, MissingError, UsageError
+from motus_embodiments import MismatchError, UsageError
 from motus_model import SIZES, Motus
 from motus_recipes import load_recipe, train
+from motus_recipes.checkpoints import read_weights
 from motus_recipes.engine import Engine
 from motus_recipes.lora import add_lora, merge_lora
 from motus_recipes.metrics import FEW, Explosion
@@ -58,7 +59,7 @@ def loop(folder: Path, steps: int = 12, **optimizer: Any) -> Loop:
 
 
 def engine(**settings: Any) -> Engine:
-    return Engine(EngineSpec(trackers=(), **settings), "cpu")
+    return Engine(EngineSpec(**settings), "cpu")
 
 
 def test_parts_of_a_batch_add_up_to_it(tmp_path: Path):
@@ -95,6 +96,27 @@ def test_a_loss_explodes_only_against_its_own_past():
     assert not any(explosion.seen(1.0 + 0.01 * i) for i in range(FEW))
     assert not explosion.seen(10.0)
     assert explosion.seen(1000.0)
+
+
+def test_the_watch_on_the_loss_goes_on_where_a_run_was_cut_off(tmp_path: Path):
+    """At step 60 the targets jump: seen against the 50 steps before, which a resume remembers."""
+
+    class Jumping(LineObjective):
+        def inputs(self, rows: list[Row], *, train: bool) -> tuple[Tensor, Tensor]:
+            x, y = super().inputs(rows, train=train)
+            return x, y + (1000.0 if train and len(self.calls) + before > 60 else 0.0)
+
+    def stop(done: int, steps: int, note: object) -> None:
+        if done == 55:
+            raise KeyboardInterrupt
+
+    still = {"learning_rate": 1e-9, "schedule": "constant"}
+    settings, before = engine(checkpoint_every=50), 0
+    with pytest.raises(KeyboardInterrupt):
+        fit(Jumping(), loop(tmp_path, 80, **still), settings, stop)
+    before = 50
+    with pytest.raises(DivergedError, match="at step 60"):
+        fit(Jumping(), loop(tmp_path, 80, **still), settings)
 
 
 def test_newest_and_best_checkpoints_are_kept(tmp_path: Path):
@@ -152,18 +174,18 @@ def test_an_unknown_engine_key_names_its_neighbour():
     assert "precision" in error.value.hint
 
 
-def test_a_tracker_that_is_not_installed_is_named(
-    squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    import accelerate.tracking
-
-    def missing(self: object) -> None:
-        raise ModuleNotFoundError("No module named 'trackio'")
-
-    monkeypatch.setattr(accelerate.tracking.TrackioTracker, "start", missing)
-    recipe = load_recipe("full", overrides=["engine.trackers=[trackio]"])
-    with pytest.raises(MissingError, match="trackio"):
-        train(recipe, run=tmp_path / "run", data={"target": squares})
+def test_bf16_computes_in_halves_and_keeps_whole_weights(squares: Path, tmp_path: Path):
+    found = {}
+    for precision in ("float32", "bf16"):
+        few = ["stages.stage1.steps=2", "stages.stage1.batch=2", f"engine.precision={precision}"]
+        run = tmp_path / precision
+        train(load_recipe("stage1", overrides=few), run=run, data={"target": squares})
+        rows = (run / "01-stage1/metrics.jsonl").read_text().splitlines()
+        found[precision] = [json.loads(row)["loss"] for row in rows]
+        weights = read_weights(run / "01-stage1/result/weights.safetensors")
+        assert {value.dtype for value in weights.values()} == {torch.float32}
+    assert found["bf16"] != found["float32"]
+    assert found["bf16"] == pytest.approx(found["float32"], rel=0.01)
 
 
 def test_a_run_is_found_from_anything_inside_it(

@@ -163,8 +163,7 @@ def test_its_policy_runs_with_the_encoders_that_it_names(motus, recipe, squares,
 
 @pytest.mark.usefixtures("small_canvas")
 def test_cached_and_on_the_fly_have_the_same_losses(motus, recipe, squares, tmp_path):
-    for kept in squares.glob(".cache/*/encoded"):
-        shutil.rmtree(kept)
+    shutil.rmtree(squares / ".cache/encoded", ignore_errors=True)
     stage = {"name": "stage3", "start": str(imported(motus, tmp_path))}
     runs = {}
     for name, cache in (("cold", 1.0), ("warm", 1.0), ("fly", 0.0)):
@@ -172,7 +171,7 @@ def test_cached_and_on_the_fly_have_the_same_losses(motus, recipe, squares, tmp_
         runs[name] = tmp_path / name
         train(load_recipe(str(path)), run=runs[name], data={"target": squares}, device="cpu")
     assert lines(runs["cold"]) == lines(runs["warm"]) == lines(runs["fly"])
-    kinds = {folder.name.split("-")[0] for folder in squares.glob(".cache/*/encoded/*")}
+    kinds = {folder.name.split("-")[0] for folder in squares.glob(".cache/encoded/*/*")}
     assert kinds == {"frames", "text", "perception"}
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 from motus_embodiments import UsageError
+from motus_model import SIZES
 from motus_recipes import describe, list_recipes, load_recipe
 
 
@@ -13,6 +14,40 @@ def test_every_shipped_recipe_loads_and_describes_itself(info):
     assert told["name"] == info.name
     assert told["parameters"]["video"] > 0
     assert {row["name"] for row in told["stages"]}
+
+
+@pytest.mark.parametrize("name", ["codec", "stage1", "stage2", "stage3", "full", "smoke"])
+def test_recipes_have_every_size(name):
+    assert {info.size for info in list_recipes() if info.name == name} == set(SIZES)
+
+
+def test_the_paper_s_numbers():
+    recipe = load_recipe("full", "motus-8b").spec
+    levels = {name: spec.level for name, spec in recipe.datasets.items()}
+    stages = {stage.name: stage for stage in recipe.stages}
+    asked = {name: sorted(levels[source] for source in s.sources) for name, s in stages.items()}
+    assert asked["stage1"] == [2, 3, 5]
+    assert asked["stage2"] == [2, 3, 4, 5]
+    assert asked["stage3"] == [6]
+    everyone = ("video", "action", "understanding")
+    told = {n: (s.experts, s.action, s.optimizer.learning_rate) for n, s in stages.items()}
+    assert told["stage1"] == (("video",), "none", 8e-5)
+    assert told["stage2"] == (everyone, "latent", 5e-5)
+    assert told["stage3"][:2] == (everyone, "native")
+    assert 1e-5 <= told["stage3"][2] <= 5e-5
+    for stage in recipe.stages:
+        assert stage.batch == 256
+        assert stage.optimizer.weight_decay == 0.01
+
+
+def test_the_command_shows_every_value_with_its_origin(motus):
+    ran = motus("recipes", "show", "full", "--resolved", "--set", "stages.stage3.steps=7")
+    assert ran.code == 0, ran.err
+    rows = {line.split()[0]: line.split()[1:] for line in ran.out.splitlines()[2:]}
+    for key, entry in load_recipe("full").resolved().items():
+        assert len(rows[key]) >= 2, key
+        assert key == "stages.stage3.steps" or rows[key][-1] == entry["origin"]
+    assert rows["stages.stage3.steps"] == ["7", "--set"]
 
 
 def test_every_value_has_an_origin():
@@ -30,6 +65,13 @@ def test_every_value_has_an_origin():
         ("stages.stage9.steps=7", "stage3"),
         ("stages.stage3.optimizer.learning_rat=1", "learning_rate"),
         ("windows=3", "window"),
+        ("engine.trackrs=[wandb]", "trackers"),
+        ("datasets.target.levl=6", "level"),
+        ("stages.stage3.optimizer.experts.vidio=1e-5", "video"),
+        ("stages.stage3.lora.expert=[video]", "experts"),
+        ("stages.stage3.modes.vlaa=1", "vla"),
+        ("stages.stage3.sources.targt=1", "target"),
+        ("engine.sharding=fsdq", "fsdp"),
     ],
 )
 def test_an_unknown_key_names_its_neighbour(change, told):

@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -48,3 +49,29 @@ def test_a_step_is_the_same_whenever_it_is_asked_for():
     other = mixture([1, 3], [9, 20], 8, seed=5)
     assert first.draw(7) == again.draw(7)
     assert first.draw(7) != other.draw(7)
+
+
+def test_a_thousand_batches_have_the_asked_shares_within_a_hundredth():
+    """The paper's mixture; `taken` counts without drawing, and counts what is drawn."""
+    weights, windows = [230949, 27500, 1000, 751153], [50, 7, 3, 90]
+    mixed = mixture(weights, windows, 16)
+    counts: Counter[str] = Counter()
+    for step in range(1000):
+        counts.update(row.source for row in mixed.draw(step))
+    assert mixed.taken(1000) == counts
+    whole = mixture(weights, windows, 256)
+    for name, share in whole.shares().items():
+        assert whole.taken(1000)[name] / 256_000 == pytest.approx(share, rel=0.01)
+
+
+def test_two_processes_share_the_rows_of_one():
+    from motus_recipes.engine import Engine
+    from motus_recipes.schema import EngineSpec
+
+    rows = mixture([1, 3], [9, 20], 8).draw(5)
+    engine = Engine(EngineSpec(microbatch=2), "cpu")
+    parts = []
+    for engine.rank, engine.world in ((0, 2), (1, 2)):
+        parts += engine.share(rows)
+    assert [len(part) for part in parts] == [2, 2, 2, 2]
+    assert [row for part in parts for row in part] == rows

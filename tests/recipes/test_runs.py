@@ -16,10 +16,14 @@ from motus_embodiments import DataError, MismatchError, UsageError
 from motus_recipes import export, load_recipe, sample, train
 from motus_recipes.checkpoints import read_weights
 
-SMALL = tuple(
-    f"stages.{stage}.{key}={value}"
-    for stage in ("codec", "stage1", "stage2", "stage3")
-    for key, value in (("steps", 4), ("batch", 4))
+SMALL = (
+    *(
+        f"stages.{stage}.{key}={value}"
+        for stage in ("codec", "stage1", "stage2", "stage3")
+        for key, value in (("steps", 4), ("batch", 4))
+    ),
+    "stages.stage3.lora.experts=[video, action]",
+    "stages.stage3.lora.rank=2",
 )
 
 
