@@ -7,18 +7,25 @@ from typer import Argument, Option
 
 from motus_cli.console import Console, Outcome
 from motus_cli.options import Device, Force, Seed, Workers
-from motus_embodiments import MismatchError
+from motus_embodiments import MismatchError, UsageError
+
+LEAST = 16  # pixels
 
 
 def evaluate(
     console: Console,
     policy: Annotated[
-        str, Argument(help="Exported policy, or `expert`, `random` or `replay:DATASET`")
+        str,
+        Argument(help="Exported policy, `lerobot:FOLDER`, `expert`, `random` or `replay:DATASET`"),
     ],
     env: Annotated[str, Option("--env", help="Simulator and task, as in gym-hil:PandaPickCube")],
     episodes: Annotated[int, Option("--episodes", min=1, help="Episodes to run")] = 50,
     instruction: Annotated[
         str | None, Option("--instruction", help="Words in place of the simulator's own")
+    ] = None,
+    image_size: Annotated[
+        str | None,
+        Option("--image-size", metavar="SIZE", help="Of the pictures: 128, or 640x480"),
     ] = None,
     film: Annotated[Path | None, Option("--film", help="File for a film of one episode")] = None,
     out: Annotated[
@@ -44,6 +51,7 @@ def evaluate(
             episodes,
             seed,
             instruction=instruction,
+            image_size=None if image_size is None else _picture_size(image_size),
             device=device,
             workers=workers,
             film=film,
@@ -72,3 +80,14 @@ def evaluate(
             hint="--json lists them all",
         )
     return Outcome(report, show=shown, problem=problem)
+
+
+def _picture_size(text: str) -> int | tuple[int, int]:
+    """A square's side, or (height, width), in pixels."""
+    numbers = text.split("x")
+    if not all(n.isdecimal() and int(n) >= LEAST for n in numbers) or len(numbers) > 2:
+        raise UsageError(
+            f"'{text}' is no size of a picture",
+            hint=f"as 128 or 640x480, width first, no side under {LEAST}",
+        )
+    return int(text) if len(numbers) == 1 else (int(numbers[1]), int(numbers[0]))

@@ -6,14 +6,17 @@ from typing import Annotated, Any
 from typer import Argument, Option
 
 from motus_cli.console import Console, Outcome
-from motus_cli.options import Device, Force, Mode, Seed, Steps
+from motus_cli.options import Device, Force, Mode, Rerun, Seed, Steps
 
 
 def sample(
     console: Console,
     bundle: Annotated[Path, Argument(help="Exported policy, or run folder")],
     dataset: Annotated[Path, Option("--dataset", help="Unified dataset to start from")],
-    episode: Annotated[int, Option("--episode", min=0, help="Episode of the dataset")] = 0,
+    episode: Annotated[
+        str,
+        Option("--episode", help="Of the dataset: 3; or score several: 10-19, heldout, all"),
+    ] = "0",
     mode: Mode = "joint",
     all_modes: Annotated[
         bool, Option("--all-modes", help="All five, with one page of everything")
@@ -25,6 +28,18 @@ def sample(
         Path | None,
         Option("--lpips-weights", help="AlexNet of torchvision as safetensors: adds LPIPS"),
     ] = None,
+    fid_weights: Annotated[
+        Path | None,
+        Option("--fid-weights", help="InceptionV3 of torch-fidelity as safetensors: adds FID"),
+    ] = None,
+    fvd_weights: Annotated[
+        Path | None, Option("--fvd-weights", help="I3D as TorchScript: adds FVD")
+    ] = None,
+    baselines: Annotated[
+        Path | None,
+        Option("--baselines", help="Run of `motus train --recipe idm`, to hold mode idm against"),
+    ] = None,
+    rerun: Rerun = None,
     steps: Steps = 10,
     seed: Seed = 0,
     device: Device = "auto",
@@ -32,22 +47,26 @@ def sample(
 ) -> Outcome:
     """Let a model imagine, in any of five modes.
 
-    Writes a film and plots of sampled frames and actions beside the recorded ones.
+    Writes a film and plots of sampled frames and actions beside the recorded ones, of the first
+    episode that is named; scores are of all that are.
 
     Example: motus sample policies/franka --dataset data/pick --mode joint
     """
+    from motus_recipes import MetricWeights, sample_all
     from motus_recipes import sample as sample_model
-    from motus_recipes import sample_all
 
     options: dict[str, Any] = {
         "seed": seed,
         "steps": steps,
         "device": device,
-        "lpips": lpips_weights,
+        "weights": MetricWeights(lpips_weights, fid_weights, fvd_weights),
+        "baselines": baselines,
+        "rerun": rerun,
         "force": force,
     }
     if all_modes:
         report = sample_all(bundle, dataset, episode, out, **options)
         return Outcome(report, show=("page", "samples"))
     one = sample_model(bundle, dataset, episode, mode, out, **options)
-    return Outcome(one, show=("mode", "episode", "film", "plot", "video", "still", "action_mae"))
+    names = ("mode", "episode", "episodes", "windows", "film", "plot", "video", "still")
+    return Outcome(one, show=(*names, "action_mae", "action_mse", "inverse_dynamics"))

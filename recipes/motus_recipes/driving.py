@@ -8,10 +8,12 @@ from typing import Protocol
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from motus_adapters import Observation, Policy, Simulator, UnifiedDataset
-from motus_embodiments import ActionAdapter, MismatchError, load_card
+from motus_adapters import Observation, Policy, Simulator, UnifiedDataset, weights_hash
+from motus_embodiments import ActionAdapter, MismatchError, UsageError, load_card
+from motus_recipes.lerobot_driver import WEIGHTS, LeRobotDriver, lerobot_weights_hash
+from motus_recipes.mixture import seeds
 
-EXPERT, RANDOM, REPLAY = "expert", "random", "replay:"
+EXPERT, RANDOM, REPLAY, LEROBOT = "expert", "random", "replay:", "lerobot:"
 UNLIMITED = 1.0  # canonical; how far random goes on a channel without limits
 Film = UInt8[np.ndarray, "t h w 3"]
 
@@ -40,6 +42,11 @@ class Episode:
 class Driver(Protocol):
     """Anything that can drive a robot through an episode."""
 
+    @property
+    def contract(self) -> str | None:
+        """What gives its numbers their meaning, as a digest; None for a baseline."""
+        ...
+
     def reset(self, seed: int) -> None:
         """Begin an episode."""
 
@@ -57,21 +64,23 @@ class PolicyDriver:
 
     def __init__(self, policy: Policy, instruction: str | None = None) -> None:
         self.policy, self.instruction = policy, instruction
-        self._seed = 0
+        self.contract = policy.digest
+        self._seed = self._asked = 0
 
     def reset(self, seed: int) -> None:
         """Begin an episode; its noise follows from the seed."""
-        self._seed = seed
+        self._seed, self._asked = seed, 0
         self.policy.reset()
 
     def actions(self, simulator: Simulator, observation: Observation) -> Float[np.ndarray, "t a"]:
         """The first rows of a new chunk."""
-        self._seed += 1
+        (seed,) = seeds((self._seed, self._asked), 1)
+        self._asked += 1
         chunk = self.policy.act(
             observation.images,
             observation.state,
             self.instruction or simulator.instruction,
-            seed=self._seed,
+            seed=seed,
             rate=simulator.rate,
         )
         return chunk[: self.policy.config.execute]
@@ -79,6 +88,8 @@ class PolicyDriver:
 
 class ExpertDriver:
     """The simulator's own scripted expert."""
+
+    contract = None
 
     def reset(self, seed: int) -> None:
         """Nothing to begin."""
@@ -92,6 +103,8 @@ class ExpertDriver:
 
 class RandomDriver:
     """Uniform over what the card allows, drawn anew each step: what luck alone would reach."""
+
+    contract = None
 
     def __init__(self, card: str) -> None:
         self._adapter = ActionAdapter(load_card(card))
@@ -116,6 +129,8 @@ class ReplayDriver:
     Where the task starts from random places, this is what remembering without looking would reach.
     """
 
+    contract = None
+
     def __init__(self, dataset: UnifiedDataset) -> None:
         self._dataset = dataset
         self._adapter = ActionAdapter(dataset.meta.card)
@@ -138,7 +153,7 @@ class Stopwatch:
     """A driver that notes how long each of another's answers takes, in ms."""
 
     def __init__(self, driver: Driver) -> None:
-        self.driver = driver
+        self.driver, self.contract = driver, driver.contract
         self.times: list[float] = []
 
     def reset(self, seed: int) -> None:
@@ -174,17 +189,22 @@ def run_episode(
     return episode, np.stack(frames) if frames else None
 
 
-def is_bundle(policy: str) -> bool:
-    """Whether a policy is a folder, not the word for a baseline."""
-    return policy not in (EXPERT, RANDOM) and not policy.startswith(REPLAY)
+def weights_of(policy: str) -> str | None:
+    """SHA-256 of the weights that drove; None for a baseline."""
+    if policy.startswith(LEROBOT):
+        return lerobot_weights_hash(Path(policy.removeprefix(LEROBOT)))
+    if policy in (EXPERT, RANDOM) or policy.startswith(REPLAY):
+        return None
+    return weights_hash(Path(policy))
 
 
 def make_driver(
     policy: str, simulator: Simulator, device: str, instruction: str | None = None
 ) -> Driver:
-    """A driver by name, or of a bundle's folder.
+    """A driver by name, or of the folder of a policy.
 
     Raises:
+        UsageError: The folder is LeRobot's, and was not named so.
         MismatchError: It is for another robot than the simulator's, or another control rate.
     """
     if policy == EXPERT:
@@ -200,6 +220,10 @@ def make_driver(
                 f"{simulator.name} runs at {simulator.rate:g} Hz"
             )
         return ReplayDriver(dataset)
+    if policy.startswith(LEROBOT):
+        return LeRobotDriver(Path(policy.removeprefix(LEROBOT)), simulator, device, instruction)
+    if (Path(policy) / WEIGHTS).is_file():
+        raise UsageError(f"{policy} is a policy of LeRobot's", hint=f"name it {LEROBOT}{policy}")
     loaded = Policy.load(policy, device)
     _check_robot(policy, loaded.card.name, simulator)
     return PolicyDriver(loaded, instruction)

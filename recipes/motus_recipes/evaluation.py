@@ -6,6 +6,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -14,22 +15,23 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from motus_adapters import (
+    ImageSize,
     Simulator,
     SimulatorError,
     end_pool,
     open_simulator,
-    weights_hash,
     write_json,
 )
+from motus_adapters.devices import torch_device
 from motus_embodiments import DataError, MismatchError, MissingError, MotusError, UsageError
 from motus_recipes.driving import (
     Driver,
     Episode,
     PolicyDriver,
     Stopwatch,
-    is_bundle,
     make_driver,
     run_episode,
+    weights_of,
 )
 from motus_recipes.films import write_film
 from motus_recipes.intervals import wilson
@@ -96,7 +98,7 @@ class Setup:
     """What a worker process needs to begin.
 
     Attributes:
-        policy: A bundle's folder, or the word for a baseline.
+        policy: A bundle's folder, or a word that `evaluate` knows.
         opener: Starts a simulator by name.
     """
 
@@ -114,6 +116,7 @@ def evaluate(
     seed: int = 0,
     *,
     instruction: str | None = None,
+    image_size: ImageSize | None = None,
     device: str = "cpu",
     workers: int = 1,
     film: Path | None = None,
@@ -127,11 +130,12 @@ def evaluate(
     Same seed, same result, whatever the number of workers: each computes in one thread.
 
     Args:
-        policy: A bundle's folder, `expert`, `random`, or `replay:DATASET`.
+        policy: A bundle's folder, `lerobot:FOLDER`, `expert`, `random`, or `replay:DATASET`.
         env: Simulator and task.
         episodes: How many; episode i starts from seed 1,000,000 + 10,000 `seed` + i.
         seed: Which block of episodes.
         instruction: Said to the policy in place of the simulator's own words.
+        image_size: Of the pictures, by `open_simulator`; its usual one if left out.
         device: For the policy.
         workers: Processes.
         film: Where to write a film of the first episode.
@@ -148,7 +152,9 @@ def evaluate(
         raise UsageError(f"{out} exists", hint="--force replaces it", where=str(out))
     first = FIRST_SEED + 10_000 * seed
     seeds = range(first, first + episodes)
-    setup = Setup(str(policy), env, "cpu" if device == "auto" else device, instruction, opener)
+    if image_size is not None:
+        opener = partial(open_simulator, image_size=image_size)
+    setup = Setup(str(policy), env, str(torch_device(device)), instruction, opener)
     found: list[Result] = []
     with _one_thread():
         runner = (
@@ -162,8 +168,7 @@ def evaluate(
             if on_progress:
                 solved = sum(episode.success for episode, _, _ in found)
                 on_progress(len(found), episodes, f"{solved} solved")
-    weights = weights_hash(Path(policy)) if is_bundle(str(policy)) else None
-    report = summarize(str(policy), found, protocol, film, weights)
+    report = summarize(str(policy), found, protocol, film, weights_of(str(policy)))
     if out is not None:
         write_evaluation(out, report)
     return report
@@ -303,11 +308,14 @@ def _start_pooled(setup: Setup) -> None:
 def _start_worker(setup: Setup) -> None:
     global _running
     torch.set_num_threads(1)
+    simulator = None
     try:
         simulator = setup.opener(setup.env)
         driver = make_driver(setup.policy, simulator, setup.device, setup.instruction)
         _running = _Running(setup, simulator, driver)
     except Exception as error:
+        if simulator is not None:
+            simulator.close()
         _running = error
 
 

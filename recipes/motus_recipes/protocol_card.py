@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from motus_adapters import Simulator
-from motus_recipes.driving import Driver, PolicyDriver
+from motus_recipes.driving import Driver
 
 # What may differ: other seeds are other episodes of the same task, and the policy and the code are
 # what a comparison is about.
@@ -30,7 +30,8 @@ class ProtocolCard:
         rendering: Camera to width x height, and under `gl` who draws.
         seeds: The first and the last.
         episodes: How many.
-        contract: Digest of the policy's contract; None for a baseline.
+        contract: Digest of the policy's contract; of LeRobot's, release, kind and digest; None for
+            a baseline.
         code: Version of motus-cli, with the commit where there is one.
     """
 
@@ -71,7 +72,7 @@ def describe_protocol(
         rendering={**rendering, "gl": os.environ.get("MUJOCO_GL", "default")},
         seeds=(seeds[0], seeds[-1]),
         episodes=len(seeds),
-        contract=driver.policy.digest if isinstance(driver, PolicyDriver) else None,
+        contract=driver.contract,
         code=code,
     )
 

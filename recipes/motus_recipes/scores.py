@@ -1,7 +1,8 @@
 """How near a prediction came to what was recorded: frames and actions."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -10,10 +11,11 @@ import torch
 from jaxtyping import Float, UInt8
 
 from motus_embodiments import Channel, DataError, MissingError
+from motus_recipes.backbones import EXTRA
 from motus_recipes.checkpoints import read_weights
+from motus_recipes.frechet import SetScores
 
 BATCH = 64  # frames compared at once
-EXTRA = "pip install 'motus-cli[metrics]'"
 Frames = UInt8[np.ndarray, "*n h w 3"]
 Chunks = Float[np.ndarray, "n t a"]
 
@@ -26,11 +28,16 @@ class VideoScores:
         psnr: Peak signal-to-noise ratio over all pixels, dB.
         ssim: Structural similarity, mean over frames; None without the extra `metrics`.
         lpips: Learned perceptual distance (AlexNet), mean over frames; None without its weights.
+        st_lpips: Shift-tolerant LPIPS (Ghildyal and Liu 2022, arXiv 2207.13686), which is another
+            network with other numbers; mean over frames; None without the extra `metrics`.
+        sets: Distances of all frames and clips as sets; None where none was asked for.
     """
 
     psnr: float
     ssim: float | None
     lpips: float | None
+    st_lpips: float | None
+    sets: SetScores | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +78,7 @@ def score_frames(guess: Frames, truth: Frames, lpips: Path | None = None) -> Vid
         psnr=psnr(guess, truth),
         ssim=_ssim(guess, truth) if has_metrics else None,
         lpips=None if lpips is None else _lpips(guess, truth, lpips),
+        st_lpips=_st_lpips(guess, truth) if _has_st_lpips() else None,
     )
 
 
@@ -151,9 +159,26 @@ def _lpips(guess: Frames, truth: Frames, weights: Path) -> float:
         network.net.load_state_dict(own, strict=True)
     except RuntimeError as error:
         raise DataError(f"{weights} holds no AlexNet: {error}", where=str(weights)) from error
-    total = sum(
-        float(network(one, other, normalize=True).sum()) for one, other in _batches(guess, truth)
+    return _mean_distance(network, guess, truth)
+
+
+def _has_st_lpips() -> bool:
+    # The package needs the others without saying so.
+    return all(find_spec(name) for name in ("stlpips_pytorch", "torchsummary", "IPython"))
+
+
+@torch.no_grad()
+def _st_lpips(guess: Frames, truth: Frames) -> float:
+    module = import_module("stlpips_pytorch.stlpips")
+    return _mean_distance(
+        module.LPIPS(net="alex", variant="shift_tolerant", verbose=False), guess, truth
     )
+
+
+def _mean_distance(network: Callable[..., torch.Tensor], guess: Frames, truth: Frames) -> float:
+    """Mean over frames of a network's distance of two pictures."""
+    parts = _batches(guess, truth)
+    total = sum(float(network(one, other, normalize=True).sum()) for one, other in parts)
     return total / _count(guess)
 
 

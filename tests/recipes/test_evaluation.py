@@ -14,10 +14,11 @@ has_simulator = pytest.mark.skipif(
 
 @pytest.mark.parametrize(
     ("successes", "count", "low", "high"),
-    # Newcombe 1998, table I (method 3), and the closed form for all and none
     [
+        # Examples of Newcombe 1998 (857-872), as the tests of the R package m-Py/propint give them
         (81, 263, 0.2553, 0.3662),
         (15, 148, 0.0624, 0.1605),
+        # statsmodels 0.15.0, proportion_confint(method="wilson")
         (0, 20, 0.0, 0.1611),
         (29, 29, 0.8830, 1.0),
     ],

@@ -68,6 +68,20 @@ def test_lpips_takes_its_backbone_from_a_file(tmp_path: Path, monkeypatch):
         score_frames(GUESS, TRUTH, tmp_path / "nowhere.safetensors")
 
 
+@pytest.mark.skipif(not scores._has_st_lpips(), reason="ST-LPIPS is not installed")
+def test_st_lpips_is_the_librarys_own():
+    from stlpips_pytorch import stlpips, utils
+
+    metric = stlpips.LPIPS(net="alex", variant="shift_tolerant", verbose=False)
+    pairs = zip(GUESS.reshape(-1, 40, 64, 3), TRUTH.reshape(-1, 40, 64, 3), strict=True)
+    with torch.no_grad():  # as its README has it, picture by picture
+        wanted = [float(metric(utils.im2tensor(a), utils.im2tensor(b))) for a, b in pairs]
+    assert score_frames(GUESS, TRUTH).st_lpips == pytest.approx(np.mean(wanted), rel=1e-4)
+    assert score_frames(TRUTH, TRUTH).st_lpips == 0
+    shifted = np.roll(TRUTH // 4, 1, axis=-2)
+    assert score_frames(shifted, TRUTH // 4).st_lpips < score_frames(GUESS, TRUTH).st_lpips
+
+
 def test_without_torchmetrics_ssim_is_left_out_and_lpips_refused(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(scores, "find_spec", lambda _name: None)
     assert score_frames(GUESS, TRUTH).ssim is None

@@ -28,10 +28,11 @@ def toys(monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.parametrize(
     ("a", "b", "low", "high"),
-    # Newcombe 1998 (873-890), table II, method 10
     [
+        # Examples of Newcombe 1998 (873-890), as the tests of the R package m-Py/propint give them
         ((48, 80), (56, 70), 0.0524, 0.3339),
         ((3, 10), (9, 10), 0.1705, 0.8090),
+        # statsmodels 0.15.0, confint_proportions_2indep(method="newcomb")
         ((2, 7), (6, 7), 0.0582, 0.8062),
         ((0, 29), (5, 56), -0.0381, 0.1926),
         ((0, 20), (0, 10), -0.1611, 0.2775),
@@ -42,20 +43,35 @@ def test_independent_differences_agree_with_published_intervals(a, b, low, high)
     assert newcombe(*a, *b) == pytest.approx((low, high), abs=1e-4)
 
 
-def test_a_paired_difference_agrees_with_one_computed_by_hand():
-    # 36 both, 2 a alone, 12 b alone, 0 none: phi = (36*0 - 2*12) / sqrt(38*12*48*2), wilson
-    # 0.6259 to 0.8703 of 38/50 and 0.8654 to 0.9890 of 48/50
-    assert newcombe_paired(36, 2, 12, 0) == pytest.approx((0.0569, 0.3404), abs=1e-4)
-    # 40 and 40 of 100 agree but for 2: (39*59 - 1 - 50) / (40*60) is nearly 1
-    low, high = newcombe_paired(39, 1, 1, 59)
-    assert low == pytest.approx(-high)
-    assert high < 0.05
+@pytest.mark.parametrize(
+    ("both", "only_a", "only_b", "neither", "low", "high"),
+    [
+        # Examples of Newcombe 1998 (2635-2650), as the tests of m-Py/propint give them
+        (36, 2, 12, 0, 0.0569, 0.3404),
+        (18, 2, 12, 18, 0.0562, 0.3290),
+        (53, 0, 0, 1, -0.0729, 0.0729),
+        (0, 0, 30, 0, 0.8395, 1.0),
+        # Cavo 2012, as the tests of the R package contingencytables (Fagerland, Lydersen, Laake)
+        # give it; there the difference is a less b
+        (59, 6, 16, 80, 0.0046, 0.1186),
+        # By hand: phi = (39 * 59 - 1 - 50) / (40 * 60), wilson 0.3094 to 0.4980 of 40/100
+        (39, 1, 1, 59, -0.0341, 0.0341),
+    ],
+)
+def test_paired_differences_agree_with_published_intervals(
+    both, only_a, only_b, neither, low, high
+):
+    found = newcombe_paired(both, only_a, only_b, neither)
+    assert found == pytest.approx((low, high), abs=1e-4)
 
 
 def test_mcnemar_is_a_coin_toss():
     assert mcnemar(0, 0) == 1.0
     assert mcnemar(0, 5) == 2 / 2**5
     assert mcnemar(2, 8) == pytest.approx(2 * (1 + 10 + 45) / 2**10)
+    # statsmodels 0.15.0, mcnemar(table, exact=True)
+    assert mcnemar(4, 9) == pytest.approx(0.266845703125)
+    assert mcnemar(6, 16) == pytest.approx(0.052478790283203125)
 
 
 @given(SOLVED, SOLVED, SOLVED, SOLVED)
@@ -118,6 +134,15 @@ def test_a_process_that_dies_takes_only_its_own_episode_with_it(toys):
     report = evaluate("expert", ENV, 3, opener=toys.dying, workers=2)
     assert [episode.success for episode in report.results] == [True, False, True]
     assert "died" in (report.results[1].crash or "")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_simulator_that_is_killed_costs_one_episode_and_is_named(toys, workers):
+    report = evaluate("expert", "toy:Point", 4, opener=toys.killed, workers=workers)
+    assert [episode.seed for episode in report.results] == list(range(1_000_000, 1_000_004))
+    assert [episode.success for episode in report.results] == [True, False, True, True]
+    assert report.crashed == 1
+    assert "died (exit -9)" in (report.results[1].crash or "")
 
 
 def test_baselines_and_a_policy_run_under_one_protocol(toys, squares: Path, untrained, tmp_path):
