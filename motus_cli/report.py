@@ -6,13 +6,14 @@ from typing import Annotated
 from typer import Argument, Option
 
 from motus_cli.console import Console, Outcome
-from motus_cli.options import Force
+from motus_cli.options import Force, Rerun
 
 
 def report(
     console: Console,
     runs: Annotated[list[Path], Argument(help="Folders of training runs")],
     out: Annotated[Path, Option("--out", help="HTML file to write")] = Path("report.html"),
+    rerun: Rerun = None,
     force: Force = False,
 ) -> Outcome:
     """Show training runs on one page that opens from disk.
@@ -24,4 +25,4 @@ def report(
     """
     from motus_recipes import report as write_report
 
-    return Outcome(write_report(runs, out, force=force))
+    return Outcome(write_report(runs, out, rerun=rerun, force=force))

@@ -1,5 +1,6 @@
 """`motus sim`: the simulators there are, and the environments of those that need their own."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 from typer import Argument, Option, Typer
@@ -7,7 +8,7 @@ from typer import Argument, Option, Typer
 from motus_cli.command import command
 from motus_cli.console import Console, Outcome
 from motus_cli.options import DryRun, Force, ImageSize
-from motus_embodiments import MismatchError
+from motus_embodiments import MismatchError, UsageError
 
 group = Typer(help="List, check and install simulators")
 Family = Annotated[str, Argument(help="Family of simulators, as in `motus sim list`")]
@@ -105,6 +106,29 @@ def install(
     return Outcome(report, show=shown, next=f"motus sim check {family}:{task}")
 
 
+def scene(
+    console: Console,
+    env: Annotated[str, Argument(help="Simulator and task, as in robosuite:Lift-Panda")],
+    out: Annotated[Path, Option("--out", help="MJCF file to write")],
+    force: Force = False,
+) -> Outcome:
+    """Write a task's scene as MJCF, to be the model of a card of your own.
+
+    Anchoring data of that card then show the robot where the task is.
+
+    Example: motus sim scene robosuite:Lift-Panda --out embodiments/scene.xml
+    """
+    from motus_adapters import scene_of
+
+    if out.exists() and not force:
+        raise UsageError(f"{out} exists", hint="--force overwrites it", where=str(out))
+    text = scene_of(env)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(text)
+    return Outcome({"name": env, "out": out, "bytes": len(text)}, next="motus anchor CARD")
+
+
 group.command("check")(command(check))
 group.command("install")(command(install))
 group.command("list")(command(list_simulators))
+group.command("scene")(command(scene))

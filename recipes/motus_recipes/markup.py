@@ -16,7 +16,9 @@ from jaxtyping import UInt8
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from motus_adapters import replacing
+from motus_adapters import read_video, replacing
+
+SHORT = 40  # letters; what is longer is broken into lines
 
 
 def write_html(path: Path, title: str, sections: Sequence[str]) -> Path:
@@ -39,13 +41,16 @@ def table(rows: Sequence[Mapping[str, Any]], label: str) -> str:
         return ""
     head = "".join(f"<th scope='col'>{escape(key)}</th>" for key in rows[0])
     body = "".join(
-        "<tr>" + "".join(f"<td>{escape(value)}</td>" for value in row.values()) + "</tr>"
-        for row in rows
+        "<tr>" + "".join(_cell(escape(value)) for value in row.values()) + "</tr>" for row in rows
     )
     return (
         f"<div class='wide' tabindex='0' role='region' aria-label='{escape(label)}'>"
         f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
+
+
+def _cell(text: str) -> str:
+    return f"<td class='long'>{text}</td>" if len(text) > SHORT else f"<td>{text}</td>"
 
 
 def figure(content: str, caption: str) -> str:
@@ -60,17 +65,17 @@ def details(summary: str, content: str) -> str:
     return f"<details><summary>{escape(summary)}</summary>{content}</details>"
 
 
-def picture(image: UInt8[np.ndarray, "h w 3"] | Path | None, label: str) -> str:
-    """A picture, or the PNG file of one; nothing where there is no file."""
-    if image is None:
+def picture(image: UInt8[np.ndarray, "h w 3"], label: str) -> str:
+    """A picture of few pixels, each of them seen."""
+    return f"<img class='pixels' src='{_png(image)}' alt='{escape(label)}'>"
+
+
+def plot_file(path: Path | None, label: str) -> str:
+    """The PNG file of a plot; nothing where there is no file."""
+    if path is None or not path.is_file():
         return ""
-    if isinstance(image, Path):
-        if not image.is_file():
-            return ""
-        data = image.read_bytes()
-    else:
-        data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
-    return f"<img src='data:image/png;base64,{_base64(data)}' alt='{escape(label)}'>"
+    source = f"data:image/png;base64,{_base64(path.read_bytes())}"
+    return f"<img class='plot' src='{source}' alt='{escape(label)}'>"
 
 
 def drawing(plot: Figure, label: str) -> str:
@@ -83,12 +88,22 @@ def drawing(plot: Figure, label: str) -> str:
 
 
 def film(path: Path | None, label: str) -> str:
-    """An mp4 with controls; nothing where there is no file."""
+    """An mp4 with controls, its first frame until it plays; nothing where there is no file.
+
+    Raises:
+        DataError: The file cannot be decoded.
+    """
     if path is None or not path.is_file():
         return ""
+    first = next(read_video(path, count=1))
+    options = f"controls loop muted playsinline aria-label='{escape(label)}' poster='{_png(first)}'"
     source = f"data:video/mp4;base64,{_base64(path.read_bytes())}"
-    options = f"controls loop muted playsinline aria-label='{escape(label)}'"
     return f"<video {options} src='{source}'></video>"
+
+
+def _png(image: UInt8[np.ndarray, "h w 3"]) -> str:
+    data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
+    return f"data:image/png;base64,{_base64(data)}"
 
 
 def _base64(data: bytes) -> str:
@@ -99,16 +114,20 @@ _HEAD = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <style>
-body { font: 16px/1.5 system-ui, sans-serif; margin: 0; color: #222; background: #fafafa }
+body { font: 16px/1.5 system-ui, sans-serif; margin: 0; color: #222; background: #fafafa;
+  overflow-wrap: break-word }
 main { max-width: 60rem; margin: auto; padding: 1rem }
 h1, h2 { line-height: 1.2 } h2 { margin-top: 2.5rem }
-.big { font-size: 3rem; line-height: 1.2; margin: 0 } .big small { font-size: 1rem }
-img, video { max-width: 100%; image-rendering: pixelated }
-.plot { width: 27rem; image-rendering: auto }
+.big { font-size: 3rem; line-height: 1.2; margin: 0 }
+.big small { font-size: 1rem; display: inline-block }
+img, video { max-width: 100% } .plot, video { width: 27rem }
+.pixels, video { image-rendering: pixelated }
 figure { display: inline-block; margin: 0 1rem 1rem 0; vertical-align: top; max-width: 100% }
 figcaption { font-size: .85rem; color: #444 }
 .wide { overflow-x: auto } :focus-visible { outline: 3px solid #1864ab }
 table { border-collapse: collapse } th, td { padding: .2rem .8rem; text-align: left }
+th, td { vertical-align: top; white-space: nowrap }
+.long { white-space: normal; min-width: 16rem; overflow-wrap: anywhere }
 tbody tr { border-top: 1px solid #ddd } summary { cursor: pointer }
 </style>
 """

@@ -9,7 +9,15 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from motus_adapters import DisFlow, UnifiedDataset, flow_canvas
-from motus_recipes.markup import escape, figure, film, picture, table, write_html
+from motus_recipes.markup import (
+    escape,
+    figure,
+    film,
+    picture,
+    plot_file,
+    table,
+    write_html,
+)
 from motus_recipes.mode_page import MODE_TITLES
 
 if TYPE_CHECKING:
@@ -40,7 +48,7 @@ def write_page(folder: Path, report: "DemoReport", dataset: Path, run: Path) -> 
         "<h2>Future frames: recorded (left) and predicted (right)</h2>",
         *(figure(film(folder / f"{mode}.mp4", label), label) for mode, label in modes),
         "<h2>Actions: recorded and predicted</h2>",
-        *(figure(picture(folder / f"{mode}.png", label), label) for mode, label in modes),
+        *(figure(plot_file(folder / f"{mode}.png", label), label) for mode, label in modes),
         "<h2>Stages</h2>" + table(_stage_rows(report), "stages"),
         "<h2>Latent actions, on held-out episodes</h2>",
         table(latent_rows(report.latent), "latent actions"),

@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from motus_embodiments import UsageError
-from motus_recipes.charts import loss_chart, success_chart
+from motus_recipes.charts import latent_chart, loss_chart, success_chart
 from motus_recipes.evaluation import EvalReport
 from motus_recipes.markup import details, drawing, escape, figure, table, write_html
 from motus_recipes.mode_page import mode_sections
 from motus_recipes.page import latent_rows
+from motus_recipes.rerun_file import check_rerun, write_rerun
 from motus_recipes.run_files import RunFiles, read_run
+
+COUNTED = ("clipped", "slowed", "outside", "frozen")  # what a policy counts while it drives
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,7 @@ class ReportReport:
 
     Attributes:
         missing: What the page could not show, and the command that would make it.
+        rerun: The recording for the rerun viewer; None where none was asked for.
     """
 
     page: Path
@@ -28,22 +32,29 @@ class ReportReport:
     results: int
     samples: int
     missing: tuple[str, ...]
+    rerun: Path | None = None
 
 
-def report(runs: Sequence[Path], out: Path, *, force: bool = False) -> ReportReport:
+def report(
+    runs: Sequence[Path], out: Path, *, rerun: Path | None = None, force: bool = False
+) -> ReportReport:
     """Write one HTML page about training runs; everything it shows lies inside it.
 
     Args:
         runs: Their folders. What lies in a run's `evaluations/` and `samples/` is shown as well.
         out: The page.
-        force: Replace it.
+        rerun: Also write a recording for the rerun viewer, here.
+        force: Replace them.
 
     Raises:
-        UsageError: `out` is there already.
+        UsageError: `out` or `rerun` is there already.
+        MissingError: `rerun` is asked for, and the package rerun-sdk is not installed.
         DataError: A folder is no run, or a file in it is damaged.
     """
     if out.exists() and not force:
         raise UsageError(f"{out} exists", hint="--force replaces it", where=str(out))
+    if rerun is not None:
+        check_rerun(rerun, force=force)
     names = [folder.resolve().name for folder in runs]
     unlike = len({*names}) == len(names)
     found = [
@@ -60,6 +71,9 @@ def report(runs: Sequence[Path], out: Path, *, force: bool = False) -> ReportRep
     ]
     title = "Run " + found[0].name if len(found) == 1 else f"{len(found)} runs"
     write_html(out, title, sections)
+    if rerun is not None:
+        samples = [(run.name, sample) for run in found for sample in run.samples]
+        write_rerun(rerun, found, samples, force=force)
     return ReportReport(
         page=out,
         runs=tuple(run.name for run in found),
@@ -67,6 +81,7 @@ def report(runs: Sequence[Path], out: Path, *, force: bool = False) -> ReportRep
         results=sum(len(run.results) for run in found),
         samples=sum(len(run.samples) for run in found),
         missing=tuple(_missing(runs, found)),
+        rerun=rerun,
     )
 
 
@@ -112,7 +127,11 @@ def _losses(runs: Sequence[RunFiles]) -> Iterator[str]:
                 f"{run} from {points[0][1]:.4g} to {points[-1][1]:.4g}"
                 for run, points in curves.items()
             )
-            yield figure(drawing(loss_chart(curves), f"loss of {name}: {ends}"), name)
+            found = {
+                run: stage.report["heldout_loss"] for run, stage in has.items() if stage.report
+            }
+            heldout = {run: loss for run, loss in found.items() if loss is not None}
+            yield figure(drawing(loss_chart(curves, heldout), f"loss of {name}: {ends}"), name)
         rows += [_stage_row(run, stage.report) for run, stage in has.items() if stage.report]
     yield table(rows, "stages")
 
@@ -131,23 +150,44 @@ def _stage_row(run: str, stage: Any) -> dict[str, Any]:
 
 
 def _mixture(runs: Sequence[RunFiles]) -> list[str]:
-    rows = [
-        {"run": run.name, "stage": name, "source": source, "share": f"{share:.1%}"}
+    """Realised shares: a row a stage, a column a source."""
+    found = {
+        (run.name, name): stage.report["details"]["shares"]
         for run in runs
         for name, stage in run.stages.items()
-        for source, share in (stage.report or {}).get("details", {}).get("shares", {}).items()
+        if stage.report and "shares" in stage.report["details"]
+    }
+    sources = dict.fromkeys(source for shares in found.values() for source in shares)
+    rows = [
+        {
+            "run": run,
+            "stage": stage,
+            **{name: f"{shares[name]:.1%}" if name in shares else "" for name in sources},
+        }
+        for (run, stage), shares in found.items()
     ]
     return ["<h2>Mixture, as it came out</h2>", table(rows, "mixture")] if rows else []
 
 
 def _latents(runs: Sequence[RunFiles]) -> list[str]:
-    rows = [
-        {"run": run.name, **row}
+    found = [
+        (run.name, stage.report["details"]["health"])
         for run in runs
         for stage in run.stages.values()
-        for row in latent_rows((stage.report or {}).get("details", {}).get("health", {}))
+        if stage.report and stage.report["details"].get("health")
     ]
-    return ["<h2>Latent actions, on held-out episodes</h2>", table(rows, "latents")] if rows else []
+    if not found:
+        return []
+    kl = {f"{run}, {data}": h["kl"] for run, health in found for data, h in health.items()}
+    told = "KL of each latent dimension: " + "; ".join(
+        f"{name} from {min(values):.2g} to {max(values):.2g}" for name, values in kl.items()
+    )
+    rows = [{"run": run, **row} for run, health in found for row in latent_rows(health)]
+    return [
+        "<h2>Latent actions, on held-out episodes</h2>",
+        figure(drawing(latent_chart(kl), told), "information in each latent dimension"),
+        table(rows, "latents"),
+    ]
 
 
 def _success(runs: Sequence[RunFiles]) -> Iterator[str]:
@@ -176,7 +216,6 @@ def _result_row(run: str, name: str, result: EvalReport) -> dict[str, Any]:
     return {
         "run": run,
         "result": name,
-        "policy": result.policy,
         "environment": result.env,
         "success": f"{result.rate:.1%}",
         "95 % interval": f"{result.low:.1%} to {result.high:.1%}",
@@ -184,10 +223,11 @@ def _result_row(run: str, name: str, result: EvalReport) -> dict[str, Any]:
         "crashed": result.crashed,
         "sub-goals": "" if result.partial is None else f"{result.partial:.1%}",
         "time to success (s)": "" if seconds is None else f"{seconds:.1f}",
-        "clipped": result.counts.get("clipped", ""),
+        **{name: result.counts.get(name, "") for name in COUNTED},
         "latency p50, p95, p99 (ms)": ""
         if latency is None
         else f"{latency.median:.1f}, {latency.p95:.1f}, {latency.p99:.1f}",
+        "policy": result.policy,
     }
 
 
@@ -200,8 +240,16 @@ def _flat(value: Any) -> str:
 
 
 def _modes(runs: Sequence[RunFiles]) -> Iterator[str]:
-    for run in runs:
-        if run.samples:
-            episode = run.samples[0].episode
-            yield f"<h2>{escape(run.name)}: five modes on episode {episode}</h2>"
-            yield from mode_sections(run.samples)
+    sampled = [run for run in runs if run.samples]
+    if not sampled:
+        return
+    named = [(run.name if len(runs) > 1 else "", run) for run in sampled]
+    yield "<h2>Five modes on a recorded episode</h2>"
+    yield (
+        "<p>"
+        + "; ".join(
+            escape(f"{name or run.name}: episode {run.samples[0].episode}") for name, run in named
+        )
+        + "</p>"
+    )
+    yield from mode_sections([(name, sample) for name, run in named for sample in run.samples])

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import stat
 import sys
 import time
@@ -36,6 +37,7 @@ class Point:
         return ["half"] if self.place >= 0.5 else []
 
     def reset(self, seed):
+        self.seed = seed
         self.place, self.steps = np.random.default_rng(seed).uniform(0, 0.2), 0
 
     def observe(self):
@@ -55,6 +57,9 @@ class Point:
                 sys.stderr.write("out of luck\n")
                 sys.stderr.flush()
                 os._exit(9)
+            case "killed":
+                if self.seed == 1_000_001:
+                    os.kill(os.getpid(), signal.SIGKILL)
             case "hangs":
                 time.sleep(600)
             case "babbles":
@@ -73,6 +78,11 @@ class Point:
 
     def jitter(self, action, generator):
         return action + generator.normal(0, 0.01, 1)
+
+    def scene(self):
+        if self.task == "blind":
+            raise NotImplementedError("nothing to see")
+        return "<mujoco model='line'/>"
 
     def close(self):
         pass

@@ -99,7 +99,20 @@ def test_a_recording_is_read_back(layout, tmp_path):
     pytest.importorskip("metaworld")
     out, twin = tmp_path / f"a.{layout}", tmp_path / f"b.{layout}"
     report = record("metaworld:reach-v3", out, episodes=1, seed=2, image_size=64, layout=layout)
-    again = record("metaworld:reach-v3", twin, episodes=1, seed=2, image_size=64, layout=layout)
+    again = record(
+        "metaworld:reach-v3",
+        twin,
+        episodes=1,
+        seed=2,
+        image_size=64,
+        layout=layout,
+        instruction="go to the red ball",
+    )
+    assert (report.instruction, again.instruction) == (
+        "move the hand to the goal",
+        "go to the red ball",
+    )
+    assert [e.task for e in open_source(twin)[1]] == ["go to the red ball"]
     assert (report.frames, report.card) == (again.frames, "sawyer-metaworld")
     _, episodes = open_source(out)
     assert [episode.num_frames for episode in episodes] == [report.frames]

@@ -43,6 +43,19 @@ def test_numbers_and_pictures_arrive(simulator):
     assert simulator.success
 
 
+def test_the_scene_can_be_a_model(simulator):
+    simulator.reset(0)
+    assert simulator.scene() == "<mujoco model='line'/>"
+
+
+def test_a_simulator_without_a_scene_says_so():
+    simulator = started("blind")
+    simulator.reset(0)
+    with pytest.raises(SimulatorError, match="nothing to see"):
+        simulator.scene()
+    simulator.close()
+
+
 def test_same_seed_same_demonstration(simulator):
     one, two, other = (demonstrate(simulator, seed) for seed in (1, 1, 3))
     assert one.success

@@ -1,5 +1,6 @@
 """A tiny planar dataset that a recipe can be run on in seconds."""
 
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from motus_adapters import (
 from motus_adapters.bundle import model_config
 from motus_embodiments import ActionAdapter, load_card
 from motus_model import MotusModel, Window
+from motus_recipes import evaluate, load_recipe, sample_all, train
 
 SIDE = 48  # pixels
 
@@ -92,6 +94,7 @@ def write_untrained(
     *,
     rate: float | None = None,
     mode: str = "vla",
+    execute: int = 2,
     force: bool = False,
 ) -> Path:
     """A bundle with random weights: whatever it says, it says it of what it sees."""
@@ -111,6 +114,7 @@ def write_untrained(
         rate=robot.rate,
         mode=mode,
         steps=2,
+        execute=execute,
         instruction="push the block",
     )
     with torch.random.fork_rng():
@@ -128,3 +132,34 @@ def write_untrained(
 @pytest.fixture(scope="session")
 def untrained() -> Callable[..., Path]:
     return write_untrained
+
+
+@pytest.fixture(scope="session")
+def tiny_run(squares: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All stages of the recipe `full`, three steps each; its name is hard on HTML."""
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("runs") / "a <b> & 'c'"
+    changes = [
+        f"stages.{stage}.{key}={value}"
+        for stage in ("codec", "stage1", "stage2", "stage3")
+        for key, value in (("steps", 3), ("batch", 4))
+    ]
+    train(load_recipe("full", overrides=changes), run=folder, data={"target": squares})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shown_run(tiny_run: Path, squares: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with a result and samples, moved from where they were made."""
+    folder = tmp_path_factory.mktemp("shown")
+    made = folder / "made"
+    shutil.copytree(tiny_run, made)
+    policy = write_untrained(folder / "policy", "pusht", {"head": (48, 48)})
+    out = made / "evaluations" / "expert.json"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(Path(__file__).parent)
+        import toy_sim
+
+        evaluate("expert", "toy:Slide", 3, opener=toy_sim.crashing, out=out)
+    sample_all(policy, squares, 0, made / "samples", steps=1)
+    return made.rename(folder / "moved")

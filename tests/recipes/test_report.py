@@ -5,17 +5,11 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-import torch
 
 from motus_embodiments import DataError, UsageError
-from motus_recipes import evaluate, load_recipe, report, sample_all, train
-from motus_recipes.charts import POINTS, thinned
+from motus_recipes import report
+from motus_recipes.charts import POINTS, smoothed, thinned
 
-SMALL = [
-    f"stages.{stage}.{key}={value}"
-    for stage in ("codec", "stage1", "stage2", "stage3")
-    for key, value in (("steps", 3), ("batch", 4))
-]
 VOID = ("meta", "img")
 
 
@@ -42,51 +36,28 @@ class Page(HTMLParser):
         self.text.append(data)
 
 
-@pytest.fixture(scope="module")
-def run(squares: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("runs") / "a <b> & 'c'"
-    train(load_recipe("full", overrides=SMALL), run=folder, data={"target": squares})
-    return folder
-
-
-@pytest.fixture
-def whole(run: Path, squares: Path, untrained, tmp_path: Path, monkeypatch) -> Path:
-    """A run with a result and samples, moved from where they were made."""
-    monkeypatch.syspath_prepend(Path(__file__).parent)
-    import toy_sim
-
-    made = tmp_path / "made"
-    shutil.copytree(run, made)
-    policy = untrained(tmp_path / "policy", "pusht", {"head": (48, 48)})
-    out = made / "evaluations" / "expert.json"
-    evaluate("expert", "toy:Slide", 3, opener=toy_sim.crashing, out=out)
-    sample_all(policy, squares, 0, made / "samples", steps=1)
-    return made.rename(tmp_path / "moved")
-
-
-def test_two_runs_on_one_page(whole: Path, run: Path, tmp_path: Path):
-    made = report([whole, run], tmp_path / "out" / "report.html")
-    assert made.runs == ("moved", run.name)
+def test_two_runs_on_one_page(shown_run: Path, tiny_run: Path, tmp_path: Path):
+    made = report([shown_run, tiny_run], tmp_path / "out" / "report.html")
+    assert made.runs == ("moved", tiny_run.name)
     assert (made.stages, made.results, made.samples) == (4, 1, 5)
     assert len(made.missing) == 2  # of the second run
     page = Page(made.page)
     plots = [tag for tag in page.tags["img"] if tag.get("class") == "plot"]
-    assert len(plots) == 4 + 1  # a loss curve a stage, and success
-    for tag in plots:
-        assert (tag["src"] or "").startswith("data:image/svg+xml;base64,")
+    assert len(plots) == 4 + 1 + 1 + 3  # losses, latents, success, actions in three modes
+    kinds = [(tag["src"] or "").partition(";")[0] for tag in plots]
+    assert kinds == ["data:image/svg+xml"] * 6 + ["data:image/png"] * 3
     for stage, tag in zip(("codec", "stage1", "stage2", "stage3"), plots, strict=False):
         assert (tag["alt"] or "").startswith(f"loss of {stage}: moved from ")
-        assert run.name in (tag["alt"] or "")
+        assert tiny_run.name in (tag["alt"] or "")
     assert len(page.tags["video"]) == 3
     text = " ".join(page.text)
-    assert run.name in text  # what looks like a tag is text
+    assert tiny_run.name in text  # what looks like a tag is text
     for told in ("66.7%", "FloatingPointError: the physics exploded", "toy 1", "100.0%"):
         assert told in text
 
 
-def test_nothing_is_fetched_and_everything_is_reached_by_keyboard(whole: Path, tmp_path: Path):
-    page = Page(report([whole], tmp_path / "report.html").page)
+def test_nothing_is_fetched_and_everything_is_reached_by_keyboard(shown_run: Path, tmp_path: Path):
+    page = Page(report([shown_run], tmp_path / "report.html").page)
     for name, tags in page.tags.items():
         for tag in tags:
             for key in ("src", "href", "poster", "data"):
@@ -102,14 +73,14 @@ def test_nothing_is_fetched_and_everything_is_reached_by_keyboard(whole: Path, t
     assert len(page.tags["h1"]) == 1
 
 
-def test_the_same_runs_give_the_same_bytes(run: Path, tmp_path: Path):
-    pages = [report([run], tmp_path / f"{i}.html").page.read_bytes() for i in range(2)]
+def test_the_same_runs_give_the_same_bytes(tiny_run: Path, tmp_path: Path):
+    pages = [report([tiny_run], tmp_path / f"{i}.html").page.read_bytes() for i in range(2)]
     assert pages[0] == pages[1]
 
 
-def test_a_run_that_is_going_on_is_shown_as_far_as_it_is(run: Path, tmp_path: Path):
+def test_a_run_that_is_going_on_is_shown_as_far_as_it_is(tiny_run: Path, tmp_path: Path):
     going = tmp_path / "going"
-    shutil.copytree(run, going)
+    shutil.copytree(tiny_run, going)
     (going / "run.json").unlink()
     shutil.rmtree(going / "04-stage3")
     shutil.rmtree(going / "03-stage2" / "result")
@@ -120,11 +91,11 @@ def test_a_run_that_is_going_on_is_shown_as_far_as_it_is(run: Path, tmp_path: Pa
     assert "loss of stage2" in made.page.read_text()
 
 
-def test_wrong_input_is_named_and_leaves_no_page(run: Path, tmp_path: Path, motus):
+def test_wrong_input_is_named_and_leaves_no_page(tiny_run: Path, tmp_path: Path, motus):
     page = tmp_path / "report.html"
     assert motus("report", tmp_path / "nowhere").code == 4
     damaged = tmp_path / "damaged"
-    shutil.copytree(run, damaged)
+    shutil.copytree(tiny_run, damaged)
     metrics = damaged / "02-stage1" / "metrics.jsonl"
     metrics.write_text("nonsense\n" + metrics.read_text())
     with pytest.raises(DataError, match="line 1 is damaged"):
@@ -133,10 +104,10 @@ def test_wrong_input_is_named_and_leaves_no_page(run: Path, tmp_path: Path, motu
     with pytest.raises(DataError):
         report([damaged], page)
     assert not page.exists()
-    assert motus("report", run).code == 0
-    assert motus("report", run).code == 2
+    assert motus("report", tiny_run).code == 0
+    assert motus("report", tiny_run).code == 2
     with pytest.raises(UsageError):
-        report([run], page)
+        report([tiny_run], page)
 
 
 def test_a_long_curve_is_thinned_to_means():
@@ -144,3 +115,7 @@ def test_a_long_curve_is_thinned_to_means():
     assert len(steps) == len(losses) == POINTS
     assert set(losses) == {0.5}
     assert thinned([(0, 1.0)]) == ([0.0], [1.0])
+    assert smoothed([0.0, 1.0], [3.0, 5.0]) == ([0.0, 1.0], [3.0, 5.0])
+    means, flat = smoothed(steps, [i % 15 for i in range(POINTS)])
+    assert len(means) == POINTS - 14
+    assert flat == pytest.approx([7.0] * len(flat))

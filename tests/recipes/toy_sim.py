@@ -1,11 +1,14 @@
 """A task that costs nothing: push a point to the right; the start follows from the seed."""
 
 import os
+import sys
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
 from motus_adapters import Observation
+from motus_adapters.sims.worker import SERVE, Worker, WorkerSimulator
 
 
 class Slide:
@@ -89,6 +92,13 @@ def crashing(_name: str) -> Slide:
 
 def dying(_name: str) -> Slide:
     return Dying()
+
+
+def killed(_name: str) -> WorkerSimulator:
+    """A simulator in a process of its own, which is killed in the middle of one episode."""
+    host = Path(__file__).parents[1] / "adapters" / "sim_host.py"
+    command = [sys.executable, "-u", str(SERVE), str(host), "killed", "", "16"]
+    return WorkerSimulator("toy:Point", "pusht", "walk", Worker(command, 60.0, 20.0))
 
 
 def faster(_name: str) -> Slide:

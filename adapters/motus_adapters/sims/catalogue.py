@@ -26,9 +26,12 @@ class Family(BaseModel):
         check: Python that shows that such an environment is whole.
         requirements: What that environment is built from, pinned.
         robots: Robot -> embodiment card; then a task's name is `TASK-ROBOT`.
+        pairs: The same of robots with two arms, and of two robots, for `pair_tasks`.
         card: Embodiment card of the robot, where a host knows one only.
         experts: The tasks that have a scripted expert.
+        unskilled: The robots that no expert can drive.
         tasks: Task -> what the robot is told.
+        pair_tasks: The same for tasks that want two arms.
         suites: Suite -> number of its tasks, named `SUITE/NUMBER`; they say themselves what to do.
     """
 
@@ -41,9 +44,12 @@ class Family(BaseModel):
     check: str = ""
     requirements: tuple[str, ...] = ()
     robots: dict[str, str] = {}
+    pairs: dict[str, str] = {}
     card: str = ""
     experts: tuple[str, ...] | Literal["all"] = ()
+    unskilled: tuple[str, ...] = ()
     tasks: dict[str, str] = {}
+    pair_tasks: dict[str, str] = {}
     suites: dict[str, int] = {}
 
     @model_validator(mode="after")
@@ -59,7 +65,8 @@ class Family(BaseModel):
             return [f"{suite}/{n}" for suite, count in self.suites.items() for n in range(count)]
         if not self.robots:
             return list(self.tasks)
-        return [f"{task}-{robot}" for task in self.tasks for robot in self.robots]
+        kinds = ((self.tasks, self.robots), (self.pair_tasks, self.pairs))
+        return [f"{task}-{robot}" for tasks, robots in kinds for task in tasks for robot in robots]
 
     @property
     def is_importable(self) -> bool:
@@ -88,12 +95,18 @@ class Entry:
     @property
     def instruction(self) -> str:
         """What the robot is told; "" where only the simulator knows."""
-        return self.family.tasks.get(self.task, "")
+        return (self.family.tasks | self.family.pair_tasks).get(self.task, "")
+
+    @property
+    def card(self) -> str:
+        """The embodiment card of its robot, "" where only the simulator's module knows."""
+        return (self.family.robots | self.family.pairs).get(self.robot, self.family.card)
 
     @property
     def has_expert(self) -> bool:
         """Whether a scripted expert knows how to do it."""
-        return self.family.experts == "all" or self.task in self.family.experts
+        known = self.family.experts == "all" or self.task in self.family.experts
+        return known and self.robot not in self.family.unskilled
 
 
 @cache

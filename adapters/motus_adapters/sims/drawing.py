@@ -8,22 +8,25 @@ import mujoco
 import numpy as np
 from jaxtyping import UInt8
 
+from motus_adapters.sims.protocol import ImageSize
+
 
 class Painter:
-    """Draws square pictures of a scene without shadows, reflections and multi-sampling.
+    """Draws pictures of a scene without shadows, reflections and multi-sampling.
 
     These cost ten times the rest on a CPU renderer.
 
     Args:
         model: The scene; its quality settings are changed.
-        size: Width and height in pixels.
+        size: Of the pictures.
     """
 
-    def __init__(self, model: mujoco.MjModel, size: int) -> None:
+    def __init__(self, model: mujoco.MjModel, size: ImageSize) -> None:
         model.vis.quality.shadowsize = 0
         model.vis.quality.offsamples = 0
-        model.vis.global_.offwidth = model.vis.global_.offheight = size
-        self._renderer = mujoco.Renderer(model, size, size)
+        height, width = (size, size) if isinstance(size, int) else size
+        model.vis.global_.offwidth, model.vis.global_.offheight = width, height
+        self._renderer = mujoco.Renderer(model, height, width)
         for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
             self._renderer.scene.flags[flag] = 0
 

@@ -17,7 +17,7 @@ from gym_aloha.utils import sample_box_pose, sample_insertion_pose
 from jaxtyping import Float
 
 from motus_adapters.sims.drawing import Painter
-from motus_adapters.sims.protocol import Observation
+from motus_adapters.sims.protocol import ImageSize, Observation
 from motus_adapters.sims.versions import versions_of
 from motus_embodiments import UsageError
 
@@ -48,7 +48,7 @@ class Aloha:
     cameras = CAMERAS
     has_expert = False
 
-    def __init__(self, name: str, task: str, instruction: str, image_size: int) -> None:
+    def __init__(self, name: str, task: str, instruction: str, image_size: ImageSize) -> None:
         self.name, self.instruction = name, instruction
         self.versions = versions_of("gym-aloha", "dm-control", "mujoco")
         scene, kind, self._place, self.subgoals = _TASKS[task]
@@ -117,6 +117,6 @@ class Aloha:
         self._physics.free()
 
 
-def make(name: str, task: str, instruction: str, image_size: int) -> Aloha:
+def make(name: str, task: str, instruction: str, image_size: ImageSize) -> Aloha:
     """Start a task."""
     return Aloha(name, task, instruction, image_size)

@@ -10,7 +10,7 @@ from gym_hil.envs.panda_pick_gym_env import PandaPickCubeGymEnv
 from jaxtyping import Float
 
 from motus_adapters.sims.drawing import Painter
-from motus_adapters.sims.protocol import Observation
+from motus_adapters.sims.protocol import ImageSize, Observation
 from motus_adapters.sims.versions import versions_of
 
 MAX_MOVE = 0.03  # m a step and axis, gym-hil's own limit for teleoperation
@@ -32,7 +32,7 @@ class PandaPickCube:
     subgoals = ("reached", "lifted")
     has_expert = True
 
-    def __init__(self, name: str, instruction: str, image_size: int) -> None:
+    def __init__(self, name: str, instruction: str, image_size: ImageSize) -> None:
         self.name, self.instruction = name, instruction
         self.versions = versions_of("gym-hil", "mujoco")
         self._env = PandaPickCubeGymEnv(random_block_position=True)
@@ -143,7 +143,7 @@ class PandaPickCube:
         return self._env.data.sensor("2f85/pinch_pos").data.copy()
 
 
-def make(name: str, task: str, instruction: str, image_size: int) -> PandaPickCube:
+def make(name: str, task: str, instruction: str, image_size: ImageSize) -> PandaPickCube:
     """Start the one task there is."""
     del task
     return PandaPickCube(name, instruction, image_size)

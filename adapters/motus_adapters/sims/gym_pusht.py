@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float
 
-from motus_adapters.sims.protocol import Observation
+from motus_adapters.sims.protocol import ImageSize, Observation
 from motus_adapters.sims.versions import versions_of
 from motus_embodiments import UsageError
 
@@ -84,7 +84,13 @@ class PushT:
         self._env.close()
 
 
-def make(name: str, task: str, instruction: str, image_size: int) -> PushT:
-    """Start the one task there is."""
+def make(name: str, task: str, instruction: str, image_size: ImageSize) -> PushT:
+    """Start the one task there is.
+
+    Raises:
+        UsageError: The picture is to be no square, which the plane is.
+    """
     del task
+    if not isinstance(image_size, int):
+        raise UsageError(f"{name} draws square pictures only", hint="give one number")
     return PushT(name, instruction, image_size)

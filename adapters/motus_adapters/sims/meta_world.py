@@ -1,8 +1,7 @@
 """Meta-World's 50 tasks: a Sawyer whose hand is moved without turning.
 
-The robot takes the absolute place of its hand (m, world frame) and the gripper's effort from -1
-(open) to 1 (close). Meta-World itself takes steps of at most `MAX_MOVE` of a control target; the
-difference to that target is what is sent.
+Actions and states are Meta-World's own, and the picture is that of LeRobot's Meta-World, so that a
+policy runs in either.
 """
 
 import warnings
@@ -14,14 +13,13 @@ from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 from metaworld.policies import ENV_POLICY_MAP
 
 from motus_adapters.sims.drawing import Painter
-from motus_adapters.sims.protocol import Observation
+from motus_adapters.sims.protocol import ImageSize, Observation
 from motus_adapters.sims.versions import versions_of
 
 MAX_MOVE = 0.01  # m a step and axis: action_scale of sawyer_xyz_env.py
-WIDE = 0.1  # m between open fingers, as sawyer_xyz_env.py counts it
-NOISE = 0.01  # m, spread of a push off the expert's way
-CAMERAS = {"corner2": "corner2", "wrist": "gripperPOV"}
-UPSIDE_DOWN = ("corner2",)
+CAMERA, PLACE = "corner2", (0.75, 0.075, 0.7)  # m; nearer than Meta-World's, as LeRobot has it
+PUSH, FADE = 120.0, 0.9  # N that a push gains and the share that it keeps, each step
+REACH, SETTLE = 8, 12  # steps to a random start, and to rest there
 
 
 class MetaWorld:
@@ -29,12 +27,12 @@ class MetaWorld:
 
     card = "sawyer-metaworld"
     rate = 80.0
-    cameras = tuple(CAMERAS)
+    cameras = (CAMERA,)
     subgoals = ()
     reached = ()
     has_expert = True
 
-    def __init__(self, name: str, task: str, instruction: str, image_size: int) -> None:
+    def __init__(self, name: str, task: str, instruction: str, image_size: ImageSize) -> None:
         self.name, self.instruction = name, instruction
         self.versions = versions_of("metaworld", "mujoco")
         env = self._env = ALL_V3_ENVIRONMENTS[task]()
@@ -44,12 +42,12 @@ class MetaWorld:
         env.seeded_rand_vec = True
         del env.sawyer_observation_space
         self.max_steps: int = env.max_path_length
-        env.max_path_length = (
-            2**31
-        )  # it refuses to go on; when an episode ends is our loop's affair
+        env.max_path_length = 2**31  # it refuses to go on; when to end is our loop's affair
         self._expert: Any = ENV_POLICY_MAP[task]
         self._plan: Any = None
+        env.model.camera(CAMERA).pos = PLACE
         self._paint = Painter(env.model, image_size)
+        self._push = env.data.xfrc_applied[env.model.body("hand").id, :3]
         self._seen: Float[np.ndarray, " 39"] = np.zeros(39)
         self._solved = False
 
@@ -63,48 +61,44 @@ class MetaWorld:
         self._env.seed(seed)
         self._seen, _ = self._env.reset()
         self._plan, self._solved = self._expert(), False
+        self._push[:] = 0
 
     def observe(self) -> Observation:
-        """Two pictures, seven joint angles (rad) and the distance of the fingers, 1 wide open."""
-        data = self._env.data
-        images = {name: self._paint(data, camera) for name, camera in CAMERAS.items()}
-        for name in UPSIDE_DOWN:
-            images[name] = np.ascontiguousarray(images[name][::-1, ::-1])
-        apart = data.body("rightclaw").xpos - data.body("leftclaw").xpos
-        opening = np.clip(np.linalg.norm(apart) / WIDE, 0, 1)
-        return Observation(images, np.append(data.qpos[:7], opening).astype(np.float32))
+        """A picture; place of the hand (m) and distance of the fingers, 1 wide open."""
+        picture = self._paint(self._env.data, CAMERA)[::-1, ::-1]  # the camera hangs upside down
+        return Observation({CAMERA: np.ascontiguousarray(picture)}, self._seen[:4].astype("f4"))
 
     def step(self, action: Float[np.ndarray, " 4"]) -> None:
-        """Move the control target towards a place and set the gripper's effort."""
-        move = np.clip((action[:3] - self._env.data.mocap_pos[0]) / MAX_MOVE, -1, 1)
-        self._seen, _, _, _, told = self._env.step(np.append(move, action[3]))
+        """Move the place that the hand is drawn to (cm, at most 1), set the claws' effort."""
+        self._seen, _, _, _, told = self._env.step(np.asarray(action, np.float64))
         self._solved = bool(told["success"])
 
     def expert(self) -> Float[np.ndarray, " 4"]:
-        """Meta-World's expert; the place is reachable within this step."""
+        """What Meta-World's expert says, as far as it is carried out."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that its gains are high; what it says is clipped
-            told = self._plan.get_action(self._seen)
-        move = MAX_MOVE * np.clip(told[:3], -1, 1)
-        place = np.clip(
-            self._env.data.mocap_pos[0] + move, self._env.mocap_low, self._env.mocap_high
-        )
-        return np.append(place, np.clip(told[3], -1, 1)).astype(np.float32)
+            told = np.clip(self._plan.get_action(self._seen), -1, 1)
+        env, place = self._env, self._env.data.mocap_pos[0]
+        wanted = place + MAX_MOVE * told[:3]
+        move = (np.clip(wanted, env.mocap_low, env.mocap_high) - place) / MAX_MOVE
+        return np.append(move, told[3]).astype(np.float32)
 
     def disturb(self, generator: np.random.Generator) -> None:
-        """Eight steps towards a point a few centimetres off home."""
-        goal = self._env.data.mocap_pos[0] + generator.uniform(-0.06, 0.06, 3)
-        for _ in range(8):
-            self.step(np.append(goal, -1.0))
+        """To rest a few centimetres off home."""
+        move = generator.uniform(-0.06, 0.06, 3) / MAX_MOVE / REACH
+        for step in range(REACH + SETTLE):
+            self.step(np.append(move if step < REACH else np.zeros(3), -1.0))
 
     def jitter(
         self, action: Float[np.ndarray, " 4"], generator: np.random.Generator
     ) -> Float[np.ndarray, " 4"]:
-        """A push of the hand, unless the gripper closes."""
-        pushed = action.copy()
-        if action[3] <= 0:
-            pushed[:3] += generator.normal(0, NOISE, 3)
-        return pushed
+        """The action itself, while a force pushes the hand.
+
+        Not the command: its steps add up, and a step that is carried out and not recorded would
+        shift all that follow.
+        """
+        self._push[:] = FADE * self._push + generator.normal(0, PUSH, 3)
+        return action
 
     def close(self) -> None:
         """Release both renderers."""
@@ -112,6 +106,6 @@ class MetaWorld:
         self._env.close()
 
 
-def make(name: str, task: str, instruction: str, image_size: int) -> MetaWorld:
+def make(name: str, task: str, instruction: str, image_size: ImageSize) -> MetaWorld:
     """Start a task."""
     return MetaWorld(name, task, instruction, image_size)

@@ -9,6 +9,8 @@ from jaxtyping import Float, UInt8
 
 from motus_embodiments import MotusError
 
+ImageSize = int | tuple[int, int]  # pixels: of a square, or (height, width)
+
 
 class SimulatorError(MotusError):
     """A simulator that died, hung, or answered nonsense; the next `reset` starts it anew."""

@@ -230,6 +230,15 @@ class WorkerSimulator:
         seed = int(generator.integers(2**31))
         return self._ask("jitter", action=np.asarray(action, np.float64), seed=seed)["action"]
 
+    def scene(self) -> str:
+        """The task's scene as MJCF, to be the model of a card.
+
+        Raises:
+            SimulatorError: This simulator cannot tell.
+        """
+        header, _ = self._worker.ask("scene")
+        return str(header["scene"])
+
     def close(self) -> None:
         """End the process."""
         self._worker.close()

@@ -1,13 +1,19 @@
-"""robosuite's single-arm tasks: one table, six arms, absolute joint targets.
+"""robosuite's tasks: a table, one arm or two, absolute joint targets.
 
-The robot takes its joint angles (rad) and the gripper's opening, 0 closed to 1 open, so that a
-task's numbers are those of the robot's own card. The expert for Lift is ours; robosuite has none.
+The robot takes, for each arm, its joint angles (rad) and the gripper's opening, 0 closed to 1 open,
+so that a task's numbers are those of the robot's own card. Two robots are given as `Panda+Panda`:
+the first is the left arm, which is where the front camera sees it.
 """
 
 import logging
 import os
+import runpy
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("MUJOCO_GL", "egl")
@@ -16,57 +22,95 @@ import numpy as np
 
 Array = np.ndarray
 RATE = 20.0  # Hz, robosuite's default
-MAX_STEPS = {"Lift": 200, "Stack": 300, "Door": 300, "NutAssemblySquare": 400, "PickPlaceCan": 400}
-CAMERAS = ("frontview", "robot0_eye_in_hand")  # agentview cuts the arm off
-SETTLE = 30  # steps in which any of the grippers opens or closes
-HOVER, LIFT = 0.10, 0.15  # m above the cube's centre, above its rest
-NEAR = 0.012  # m
-CLOSE_STEPS = 8
+FRONT = "frontview"  # agentview cuts the arm off
+SETTLE = 30  # steps in which a gripper opens or closes
+SLOW = {"Jaco": 300}  # steps; its three fingers take so long that no expert grasps with them
 MAX_MOVE = 0.04  # m a step
+MAX_TURN = 0.15  # rad a step
 DAMPING = 0.02  # of the least-squares inverse
 NOISE = 0.01  # rad, spread of a push off the expert's way
 
+EXPERTS = runpy.run_path(str(Path(__file__).with_name("robosuite_experts.py")))["EXPERTS"]
+TASKS = runpy.run_path(str(Path(__file__).with_name("robosuite_tasks.py")))["TASKS"]
+
+
+class Arm:
+    """An arm with its gripper.
+
+    Args:
+        sim: robosuite's simulation.
+        robot: The robot that it is part of.
+        side: What robosuite calls it; the only arm of a robot is a right one.
+    """
+
+    def __init__(self, sim: Any, robot: Any, side: str) -> None:
+        self.robot, self.side, self.gripper = robot, side, robot.gripper[side]
+        controller = robot.part_controllers[side]
+        self.joints, self.dofs = list(controller.qpos_index), list(controller.qvel_index)
+        self.site = sim.model.site_name2id(self.gripper.important_sites["grip_site"])
+        self.fingers = [sim.model.get_joint_qpos_addr(name) for name in self.gripper.joints]
+        self.closed = self.open = np.zeros(len(self.fingers))
+        self.upright = np.eye(3)
+
+    @property
+    def width(self) -> int:
+        """Numbers of its action: joints and the gripper."""
+        return len(self.joints) + 1
+
+    def state(self, data: Any) -> Array:
+        """Joint angles and the measured opening."""
+        stroke = self.open - self.closed
+        opening = (data.qpos[self.fingers] - self.closed) @ stroke / (stroke @ stroke)
+        return np.append(data.qpos[self.joints], np.clip(opening, 0, 1))
+
+    def command(self, action: Array) -> dict[str, Array]:
+        """What robosuite is told; it counts a gripper from -1 open to 1 closed."""
+        squeeze = 1 - 2 * np.clip(action[-1:], 0, 1)
+        return {self.side: action[:-1], f"{self.side}_gripper": squeeze}
+
 
 class RobosuiteTask:
-    """A task for an arm."""
+    """A task for a robot, or for two."""
 
     def __init__(self, task: str, robot: str, image_size: int) -> None:
         suite = import_module("robosuite")
         self._mujoco = import_module("mujoco")
         logging.getLogger("robosuite_logs").setLevel(logging.ERROR)
-        self._env = suite.make(
-            task,
-            robots=robot,
-            controller_configs=joint_targets(robot),
-            has_renderer=False,
-            has_offscreen_renderer=False,
-            use_camera_obs=False,
-            control_freq=RATE,
-            horizon=2**31,
-            ignore_done=True,
-            hard_reset=False,
-            seed=0,
-        )
-        self._env.reset()
-        self._arm = self._env.robots[0]
-        self._gripper = self._arm.gripper["right"]
-        model, sim = self._env.sim.model, self._env.sim
-        self._model, self._data = model._model, sim.data._data
-        self._joints = list(self._arm._ref_joint_pos_indexes)
-        self._dofs = list(self._arm._ref_joint_vel_indexes)
-        self._site = model.site_name2id(self._gripper.important_sites["grip_site"])
-        names = self._gripper.joints
-        self._fingers = [model.get_joint_qpos_addr(name) for name in names]
-        self._free_waist()
+        robots = robot.split("+")
+        with seeded_generators():
+            self.env = suite.make(
+                task,
+                robots=robots if len(robots) > 1 else robot,
+                controller_configs=[joint_targets(name) for name in robots],
+                has_renderer=False,
+                has_offscreen_renderer=False,
+                use_camera_obs=False,
+                control_freq=RATE,
+                horizon=2**31,
+                ignore_done=True,
+                hard_reset=False,
+                seed=0,
+            )
+            self.env.reset()
+        self._model, self._data = self.env.sim.model._model, self.env.sim.data._data
+        self.arms = [
+            Arm(self.env.sim, part, side) for part in self.env.robots for side in sides(part)
+        ]
+        self._cameras = (FRONT, *eyes(self.env.robots))
+        self._free_waists()
         self._renderer = self._painter(image_size)
-        self._is_lift = task == "Lift"
-        self._closed, self._open = (self._settled(opening) for opening in (0.0, 1.0))
+        self._task = TASKS[task]
+        self._expert = None if robot in SLOW else EXPERTS.get(task)
+        steps = SLOW.get(robot, SETTLE)
+        ends = self._settled(0.0, steps), self._settled(1.0, steps)
+        for arm, closed, opened in zip(self.arms, *ends, strict=True):
+            arm.closed, arm.open = closed, opened
         self.about = {
             "rate": RATE,
-            "max_steps": MAX_STEPS[task],
-            "cameras": CAMERAS,
-            "subgoals": ("grasped", "lifted") if self._is_lift else (),
-            "has_expert": self._is_lift,
+            "max_steps": self._task.steps,
+            "cameras": self._cameras,
+            "subgoals": tuple(self._task.subgoals),
+            "has_expert": self._expert is not None,
             "versions": {name: version(name) for name in ("robosuite", "mujoco")},
         }
         self.reached: list[str] = []
@@ -74,107 +118,180 @@ class RobosuiteTask:
     @property
     def success(self) -> bool:
         """What robosuite itself measures."""
-        return bool(self._env._check_success())
+        return bool(self.env._check_success())
 
     def reset(self, seed: int) -> None:
-        """Arm and objects at places drawn from the seed."""
+        """Arms and objects at places drawn from the seed."""
         before = np.random.get_state()
         np.random.seed(seed % 2**32)
         generator = np.random.default_rng(seed)
-        self._env.rng = generator
-        for part in (*self._env.robots, *samplers(self._env.placement_initializer)):
+        self.env.rng = generator
+        things = [thing for thing in self.env.model.mujoco_objects if hasattr(thing, "rng")]
+        for part in (*self.env.robots, *samplers(self.env.placement_initializer), *things):
             part.rng = generator
-        self._env.reset()
+        self.env.reset()
         np.random.set_state(before)
-        self.reached, self._grasping = [], 0
-        self._upright = self._data.site_xmat[self._site].reshape(3, 3).copy()
-        self._rest = float(self._cube[2]) if self._is_lift else 0.0
+        self.reached = []
+        self._start = self._data.xpos.copy()
+        for arm in self.arms:
+            arm.upright = self._data.site_xmat[arm.site].reshape(3, 3).copy()
+        self._plan: Iterator[Array] | None = None
 
     def observe(self) -> dict[str, Array]:
-        """Two pictures, the joint angles and the measured opening."""
+        """Pictures; joint angles and opening of each arm."""
         seen = {}
-        for camera in CAMERAS:
+        for camera in self._cameras:
             self._renderer.update_scene(self._data, camera=camera, scene_option=self._shown)
             seen[camera] = self._renderer.render().copy()
-        fingers, stroke = self._data.qpos[self._fingers], self._open - self._closed
-        opening = np.clip((fingers - self._closed) @ stroke / (stroke @ stroke), 0, 1)
-        state = np.append(self._data.qpos[self._joints], opening)
+        state = np.concatenate([arm.state(self._data) for arm in self.arms])
         return {**seen, "state": state.astype(np.float32)}
 
     def step(self, action: Array) -> None:
-        """Set the joint targets and the gripper, and let 50 ms pass."""
-        # robosuite counts a gripper from -1 open to 1 closed.
-        self._env.step(np.append(action[:-1], 1 - 2 * np.clip(action[-1], 0, 1)))
-        if self._is_lift and "lifted" not in self.reached:
-            held = self._env._check_grasp(gripper=self._gripper, object_geoms=self._env.cube)
-            if held and "grasped" not in self.reached:
-                self.reached.append("grasped")
-            if held and self._cube[2] > self._rest + 0.01:
-                self.reached.append("lifted")
+        """Set the targets of joints and grippers, let 50 ms pass, see what was reached."""
+        self._advance(action)
+        for name, holds in self._task.subgoals.items():
+            if name not in self.reached and holds(self):
+                self.reached.append(name)
 
     def expert(self) -> Array:
-        """Above the cube, down, close, up."""
-        hand, cube = self._data.site_xpos[self._site], self._cube
-        over = float(np.linalg.norm(hand[:2] - cube[:2])) < NEAR
-        wanted = np.array([*cube[:2], cube[2] + (0.0 if over else HOVER)])
-        if self._grasping or (over and abs(hand[2] - cube[2]) < NEAR):
-            self._grasping += 1
-            wanted = hand.copy()
-            if self._grasping > CLOSE_STEPS:
-                wanted[2] = self._rest + LIFT
-        move = wanted - hand
-        move *= min(1.0, MAX_MOVE / max(1e-9, float(np.linalg.norm(move))))
-        return np.append(self._towards(move), 0.0 if self._grasping else 1.0)
+        """The next action of the task's script."""
+        if self._plan is None:
+            assert self._expert is not None
+            self._plan = self._expert(self)
+        return next(self._plan)
 
     def disturb(self, generator: np.random.Generator) -> None:
         """Four steps towards a point a few centimetres off home."""
-        offset = generator.uniform((-0.05, -0.08, -0.04), (0.05, 0.08, 0.04)) / 4
+        offsets = generator.uniform((-0.05, -0.08, -0.04), (0.05, 0.08, 0.04), (len(self.arms), 3))
         for _ in range(4):
-            self.step(np.append(self._towards(offset), 1.0))
+            moved = [
+                np.append(self._towards(arm, offset / 4), 1.0)
+                for arm, offset in zip(self.arms, offsets, strict=True)
+            ]
+            self.step(np.concatenate(moved))
 
     def jitter(self, action: Array, generator: np.random.Generator) -> Array:
-        """A push of all joints, until the gripper closes."""
-        pushed = action.copy()
-        if action[-1] > 0.5:
-            pushed[:-1] += generator.normal(0, NOISE, len(action) - 1)
+        """A push of all joints of an arm, until its gripper closes."""
+        pushed, at = action.copy(), 0
+        for arm in self.arms:
+            if action[at + arm.width - 1] > 0.5:
+                pushed[at : at + arm.width - 1] += generator.normal(0, NOISE, arm.width - 1)
+            at += arm.width
         return pushed
+
+    def scene(self) -> str:
+        """Arms, table and objects as MJCF; the meshes stay where robosuite's package has them."""
+        tree = ElementTree.fromstring(self.env.sim.model.get_xml())
+        for geom in tree.iter("geom"):
+            if geom.get("group", "0") == "0":  # collision shapes, which nobody is to see
+                geom.set("group", "3")
+        return ElementTree.tostring(tree, encoding="unicode")
 
     def close(self) -> None:
         """Release renderer and physics."""
         self._renderer.close()
-        self._env.close()
+        self.env.close()
 
-    @property
-    def _cube(self) -> Array:
-        return self._data.body("cube_main").xpos.copy()
+    # What the sub-goals and the scripts ask for.
 
-    def _towards(self, move: Array) -> Array:
-        """Joint angles that bring the hand by `move` (m) nearer, and upright again."""
-        place, turn = np.zeros((3, self._model.nv)), np.zeros((3, self._model.nv))
-        self._mujoco.mj_jacSite(self._model, self._data, place, turn, self._site)
-        jacobian = np.concatenate([place, turn])[:, self._dofs]
-        now = self._data.site_xmat[self._site].reshape(3, 3)
-        # Half the sum of the axes' cross products: the small rotation from `now` to upright.
-        lean = 0.5 * sum(np.cross(now[:, i], self._upright[:, i]) for i in range(3))
-        error = np.concatenate([move, lean])
+    def holds(self, thing: Any) -> bool:
+        """Whether any gripper has an object between its fingers."""
+        return any(
+            self.env._check_grasp(gripper=arm.gripper, object_geoms=thing) for arm in self.arms
+        )
+
+    def risen(self, body: str) -> float:
+        """How far a body has come up since the episode began, m."""
+        number = self._model.body(body).id
+        return float(self._data.xpos[number, 2] - self._start[number, 2])
+
+    def joint(self, name: str) -> float:
+        """Where a joint is."""
+        return float(self._data.joint(name).qpos[0])
+
+    def place(self, body: str) -> Array:
+        """Where a body is, m."""
+        return self._data.body(body).xpos.copy()
+
+    def turn(self, body: str) -> float:
+        """How far a body is turned about the vertical, rad."""
+        across = self._data.body(body).xmat.reshape(3, 3)[:, 0]
+        return float(np.arctan2(across[1], across[0]))
+
+    def handle(self) -> Array:
+        """The middle of the door's handle, m."""
+        return self._data.geom("Door_handle").xpos.copy()
+
+    def axle(self) -> Array:
+        """What the door's handle turns about, level with where it is held, m."""
+        place = self._data.body("Door_latch").xpos.copy()
+        return place + self.outward() * float((self.handle() - place) @ self.outward())
+
+    def outward(self) -> Array:
+        """The way that the door's handle goes when it opens: across the door, to the robot."""
+        leaf = self._data.body("Door_door").xmat.reshape(3, 3)
+        return -leaf[:, 1]
+
+    def hand(self) -> Array:
+        """Where the first arm's fingers meet, m."""
+        return self._data.site_xpos[self.arms[0].site].copy()
+
+    def rotation(self, vector: Array) -> Array:
+        """The rotation about a vector by its length, rad."""
+        quaternion, matrix = np.zeros(4), np.zeros(9)
+        angle = float(np.linalg.norm(vector))
+        self._mujoco.mju_axisAngle2Quat(quaternion, vector / max(angle, 1e-12), angle)
+        self._mujoco.mju_quat2Mat(matrix, quaternion)
+        return matrix.reshape(3, 3)
+
+    def go(self, place: Array, opening: float, turn: Array) -> Array:
+        """The action that brings the first arm's hand towards a place.
+
+        Args:
+            place: Where to, m.
+            opening: Of the gripper.
+            turn: Rotation from how the hand was held at the start.
+        """
+        move = place - self.hand()
+        move *= min(1.0, MAX_MOVE / max(1e-9, float(np.linalg.norm(move))))
+        return np.append(self._towards(self.arms[0], move, turn), opening)
+
+    def _towards(self, arm: Arm, move: Array, turn: Array | None = None) -> Array:
+        """Joint angles that bring a hand by `move` (m) nearer, and back to how it is held."""
+        place, spin = np.zeros((3, self._model.nv)), np.zeros((3, self._model.nv))
+        self._mujoco.mj_jacSite(self._model, self._data, place, spin, arm.site)
+        jacobian = np.concatenate([place, spin])[:, arm.dofs]
+        now = self._data.site_xmat[arm.site].reshape(3, 3)
+        wanted = arm.upright if turn is None else turn @ arm.upright
+        # Half the sum of the axes' cross products: the small rotation from `now` to `wanted`.
+        lean = 0.5 * sum(np.cross(now[:, i], wanted[:, i]) for i in range(3))
+        lean *= min(1.0, MAX_TURN / max(1e-9, float(np.linalg.norm(lean))))
         square = jacobian @ jacobian.T + DAMPING**2 * np.eye(6)
-        change = jacobian.T @ np.linalg.solve(square, error)
-        return self._data.qpos[self._joints] + change
+        change = jacobian.T @ np.linalg.solve(square, np.concatenate([move, lean]))
+        return self._data.qpos[arm.joints] + change
 
-    def _settled(self, opening: float) -> Array:
-        """Finger positions of the empty gripper when open or closed."""
-        self.reached, self._rest = ["lifted"], 0.0
-        angles = self._data.qpos[self._joints].copy()
-        for _ in range(SETTLE):
-            self.step(np.append(angles, opening))
-        return self._data.qpos[self._fingers].copy()
+    def _advance(self, action: Array) -> None:
+        """Tell every arm its part of the action; of one robot's arms, the left one comes first."""
+        told: dict[int, dict[str, Array]] = {id(robot): {} for robot in self.env.robots}
+        at = 0
+        for arm in self.arms:
+            told[id(arm.robot)] |= arm.command(action[at : at + arm.width])
+            at += arm.width
+        vectors = [robot.create_action_vector(told[id(robot)]) for robot in self.env.robots]
+        self.env.step(np.concatenate(vectors))
 
-    def _free_waist(self) -> None:
+    def _settled(self, opening: float, steps: int) -> list[Array]:
+        """Finger positions of the empty grippers when open or closed."""
+        still = [np.append(self._data.qpos[arm.joints], opening) for arm in self.arms]
+        for _ in range(steps):
+            self._advance(np.concatenate(still))
+        return [self._data.qpos[arm.fingers].copy() for arm in self.arms]
+
+    def _free_waists(self) -> None:
         """Let Sawyer turn: its first link rubs against its base, and that holds its waist fast."""
-        names = [self._model.geom(i).name for i in range(self._model.ngeom)]
-        if "robot0_base_col" in names:
-            base = names.index("robot0_base_col")
-            self._model.geom_contype[base] = self._model.geom_conaffinity[base] = 0
+        for number in range(self._model.ngeom):
+            if self._model.geom(number).name in ("robot0_base_col", "robot1_base_col"):
+                self._model.geom_contype[number] = self._model.geom_conaffinity[number] = 0
 
     def _painter(self, size: int) -> Any:
         """A renderer without shadows, reflections, multi-sampling and collision shapes."""
@@ -189,17 +306,41 @@ class RobosuiteTask:
         return renderer
 
 
+@contextmanager
+def seeded_generators() -> Iterator[None]:
+    """While a scene is made: robosuite's hammer draws its size from a generator of its own."""
+    real = np.random.default_rng
+    np.random.default_rng = lambda seed=None: real(0 if seed is None else seed)
+    try:
+        yield
+    finally:
+        np.random.default_rng = real
+
+
+def sides(robot: Any) -> list[str]:
+    """The names of a robot's arms, the left one first."""
+    return sorted(robot.arms)
+
+
+def eyes(robots: list[Any]) -> list[str]:
+    """The cameras on the hands, in the order of the arms."""
+    if len(robots) == 1 and len(robots[0].arms) == 2:
+        return [f"robot0_{side}_eye_in_hand" for side in sides(robots[0])]
+    return [f"robot{number}_eye_in_hand" for number in range(len(robots))]
+
+
 def joint_targets(robot: str) -> dict[str, Any]:
-    """The configuration that robosuite has for an arm, with absolute joint targets."""
+    """The configuration that robosuite has for a robot, with absolute joint targets."""
     controllers = import_module("robosuite.controllers")
+    utilities = import_module("robosuite.utils.robot_utils")
     config: dict[str, Any] = controllers.load_composite_controller_config(
         controller="BASIC", robot=robot
     )
-    right = config["body_parts"]["right"]
     keep = ("kp", "damping_ratio", "impedance_mode", "kp_limits", "damping_ratio_limits")
+    parts = config["body_parts"]
     config["body_parts"] = {
-        "right": {
-            **{key: right[key] for key in keep},
+        side: {
+            **{key: parts[side][key] for key in keep},
             "type": "JOINT_POSITION",
             "input_type": "absolute",
             "input_max": 1,
@@ -209,8 +350,9 @@ def joint_targets(robot: str) -> dict[str, Any]:
             "qpos_limits": None,
             "interpolation": None,
             "ramp_ratio": 0.2,
-            "gripper": right["gripper"],
+            "gripper": parts[side]["gripper"],
         }
+        for side in (("right", "left") if utilities.check_bimanual(robot) else ("right",))
     }
     return config
 
@@ -224,5 +366,5 @@ def samplers(sampler: Any) -> list[Any]:
 
 
 def make(task: str, robot: str, image_size: int) -> RobosuiteTask:
-    """Start a task for an arm."""
+    """Start a task for a robot."""
     return RobosuiteTask(task, robot, image_size)

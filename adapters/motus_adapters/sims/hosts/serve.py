@@ -66,7 +66,7 @@ def unpack(read: Callable[[int], bytes]) -> Message:
 
 def answer(simulator: Any, request: dict[str, Any], arrays: dict[str, np.ndarray]) -> Message:
     """Carry out one request."""
-    call, given = request["call"], {}
+    call, given, told = request["call"], {}, {}
     if call == "reset":
         simulator.reset(request["seed"])
     elif call == "step":
@@ -80,9 +80,11 @@ def answer(simulator: Any, request: dict[str, Any], arrays: dict[str, np.ndarray
     elif call == "jitter":
         generator = np.random.default_rng(request["seed"])
         given = {"action": simulator.jitter(arrays["action"], generator)}
+    elif call == "scene":
+        told = {"scene": simulator.scene()}
     else:
         raise ValueError(f"no call named {call!r}")
-    return {"success": bool(simulator.success), "reached": list(simulator.reached)}, given
+    return {"success": bool(simulator.success), "reached": list(simulator.reached), **told}, given
 
 
 def serve(host: str, task: str, robot: str, size: int) -> None:
