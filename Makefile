@@ -1,7 +1,7 @@
 # Everything runs in .venv, which the first target that needs it makes; a second call installs nothing.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench format lock clean
+.PHONY: help demo experiment test check bench format lock clean
 
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -18,6 +18,9 @@ help: ## List the targets
 
 demo: $(STAMP) ## Record, train, export and evaluate a robot policy in simulation (about 13 minutes)
 	@$(BIN)/motus demo
+
+experiment: $(STAMP) ## Does pretraining help? Hours on two cores; goes on where it was stopped
+	@$(BIN)/python -m motus_recipes.experiments.pretraining --out experiments/pretraining --docs docs
 
 test: $(STAMP) ## Run the tests
 	@$(BIN)/pytest -q -n 2
@@ -38,7 +41,7 @@ format: $(STAMP) ## Format the code and apply the safe fixes
 
 lock: $(STAMP) ## Pin all dependencies again, with hashes and without addresses
 	@$(BIN)/uv pip compile pyproject.toml --universal --generate-hashes \
-	  --extra sim --extra robots --extra formats --extra serve --extra onnx --extra metrics --extra dev \
+	  --extra sim --extra robots --extra formats --extra serve --extra onnx --extra metrics --extra viz --extra dev \
 	  --no-annotate --no-emit-index-url --python-version 3.12 --quiet \
 	  --custom-compile-command "make lock" -o requirements/lock.txt
 

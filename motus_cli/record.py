@@ -19,6 +19,9 @@ def record(
     layout: Annotated[
         str, Option("--format", help="hdf5, robomimic's layout; or lerobot, written by LeRobot")
     ] = "hdf5",
+    instruction: Annotated[
+        str | None, Option("--instruction", help="Words in place of the simulator's own")
+    ] = None,
     image_size: ImageSize = 128,
     workers: Workers = 0,
     seed: Seed = 0,
@@ -47,6 +50,7 @@ def record(
             image_size=image_size,
             workers=workers,
             layout=layout,
+            instruction=instruction,
             force=force,
             on_progress=on_progress,
         )

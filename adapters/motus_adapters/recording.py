@@ -4,7 +4,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -85,6 +85,7 @@ def record(
     image_size: int = 128,
     workers: int = 1,
     layout: str = "hdf5",
+    instruction: str | None = None,
     force: bool = False,
     on_progress: Progress | None = None,
 ) -> RecordReport:
@@ -98,6 +99,7 @@ def record(
         image_size: Width and height of the pictures, in pixels.
         workers: Processes.
         layout: `hdf5` or `lerobot`.
+        instruction: The task in other words than the simulator's own.
         force: Replace what is there.
         on_progress: Called with (episodes done, episodes in all, remark).
 
@@ -119,9 +121,10 @@ def record(
     seeds = range(seed, seed + episodes + episodes // 5 + 5)
     try:
         with RECORDERS[layout](partial, env, seed) as recorder:
-            report = _fill(
-                recorder.add, out, episodes, _attempts(env, seeds, image_size, workers), on_progress
-            )
+            attempts = _attempts(env, seeds, image_size, workers)
+            if instruction:
+                attempts = _in_other_words(attempts, instruction)
+            report = _fill(recorder.add, out, episodes, attempts, on_progress)
             if report.episodes < episodes:
                 raise _too_few(env, report)
             recorder.finish()
@@ -134,11 +137,21 @@ def record(
     return report
 
 
+Attempts = Iterator[tuple[int, Demonstration | SimulatorError]]
+
+
+def _in_other_words(attempts: Attempts, instruction: str) -> Attempts:
+    for seed, found in attempts:
+        if isinstance(found, Demonstration):
+            found = replace(found, instruction=instruction)
+        yield seed, found
+
+
 def _fill(
     add: Callable[[Demonstration], None],
     out: Path,
     episodes: int,
-    attempts: Iterator[tuple[int, Demonstration | SimulatorError]],
+    attempts: Attempts,
     on_progress: Progress | None,
 ) -> RecordReport:
     """Add solved episodes until there are enough, or nothing is left to try."""
@@ -181,9 +194,7 @@ def _remove(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-def _attempts(
-    env: str, seeds: range, image_size: int, workers: int
-) -> Iterator[tuple[int, Demonstration | SimulatorError]]:
+def _attempts(env: str, seeds: range, image_size: int, workers: int) -> Attempts:
     """Episodes in the order of their seeds, whatever the number of workers."""
     if workers <= 1:
         _start_worker(env, image_size)

@@ -1,0 +1,55 @@
+"""A policy with random weights in each simulator of this environment: it runs, it rarely solves."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from motus_adapters import Simulator, families, open_simulator
+from motus_recipes import evaluate
+
+STEPS, EXECUTE = 16, 8
+SIZE = 48  # pixels
+
+
+@dataclass(frozen=True)
+class Bed:
+    """A simulator, the robot in it, and the views of that robot's card."""
+
+    env: str
+    card: str
+    views: tuple[str, ...]
+
+
+BEDS = (
+    Bed("gym-hil:PandaPickCube", "franka", ("head", "left_wrist")),
+    Bed("gym-aloha:TransferCube", "aloha", ("head", "left_wrist", "right_wrist")),
+    Bed("gym-pusht:PushT", "pusht", ("head",)),
+    Bed("metaworld:faucet-open-v3", "sawyer-metaworld", ("head",)),
+)
+
+
+def short(name: str) -> Simulator:
+    simulator = open_simulator(name, SIZE)
+    simulator.max_steps = STEPS
+    return simulator
+
+
+@pytest.mark.parametrize("bed", BEDS, ids=lambda bed: bed.env)
+def test_a_policy_is_measured_in_each_simulator(bed: Bed, untrained, tmp_path: Path):
+    family = families()[bed.env.partition(":")[0]]
+    if not family.is_importable:
+        pytest.skip(f"{family.package} is not installed")
+    sizes = dict.fromkeys(bed.views, (SIZE, SIZE))
+    policy = untrained(tmp_path / "policy", bed.card, sizes, execute=EXECUTE)
+    out, film = tmp_path / "result.json", tmp_path / "film.mp4"
+    words = "do something else"
+    report = evaluate(policy, bed.env, 2, opener=short, instruction=words, out=out, film=film)
+    assert [(e.success, e.steps, e.crash) for e in report.results] == [(False, STEPS, None)] * 2
+    assert report.latency is not None
+    assert report.latency.calls == 2 * STEPS / EXECUTE
+    assert (report.protocol.embodiment, report.protocol.split) == (bed.card, "unseen")
+    assert report.weights
+    assert film.stat().st_size > 1000
+    assert json.loads(out.read_text())["protocol"]["contract"] == report.protocol.contract
