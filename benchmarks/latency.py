@@ -11,6 +11,7 @@ between the robot does one of these:
 Latency is counted in control steps and not waited for, so that a busy machine changes nothing.
 
     python benchmarks/latency.py policies/franka --env gym-hil:PandaPickCube --episodes 50
+    python benchmarks/latency.py policies/panda --env robosuite:Lift-Panda --horizon 80
 
 For each row: success, steps of solved episodes; `gap`, how far apart the two chunks are at the step
 where the new one takes over; `acceleration` and `jerk`, root mean square of the commanded motion's
@@ -151,11 +152,14 @@ def measure(
 
 def rows(options: argparse.Namespace) -> Iterator[Row]:
     policy = Policy.load(options.policy)
-    simulator = open_simulator(options.env)
+    simulator = open_simulator(options.env, options.image_size)
+    simulator.max_steps = min(simulator.max_steps, options.horizon or simulator.max_steps)
     seeds = range(FIRST_SEED, FIRST_SEED + options.episodes)
     columns = positions(policy)
     execute = options.execute or policy.config.execute
     delays = {ms: math.ceil(ms / 1000 * simulator.rate - 1e-9) for ms in options.latency}
+    if max(delays.values()) + execute > policy.rows:
+        raise SystemExit(f"a chunk of {policy.rows} rows is too short for {max(delays)} ms")
     done = set()
     for latency, delay in delays.items():
         if delay in done:
@@ -175,6 +179,8 @@ def main() -> None:
     parser.add_argument("--env", default="gym-hil:PandaPickCube")
     parser.add_argument("--episodes", type=int, default=50)
     parser.add_argument("--latency", type=float, nargs="+", default=[0, 50, 100, 200], help="ms")
+    parser.add_argument("--image-size", type=int, default=128, help="pixels; see the policy's card")
+    parser.add_argument("--horizon", type=int, help="steps of an episode; the simulator's own")
     parser.add_argument("--execute", type=int, help="steps between questions; the policy's own")
     parser.add_argument("--json", type=Path, help="also write the rows to this file")
     options = parser.parse_args()

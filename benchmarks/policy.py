@@ -34,11 +34,14 @@ from motus_adapters import (
     write_format,
 )
 from motus_adapters.bundle import model_config
+from motus_adapters.exports.narrow import Precision
 from motus_adapters.exports.runner import Runner, draw_noise
+from motus_adapters.exports.torch_export import Programs
 from motus_embodiments import load_card
 from motus_model import MotusModel, Window
 
 REPEATS = 3
+Call = Callable[[int], object]  # with a seed
 
 EAGER = """
 import sys, numpy as np
@@ -80,7 +83,7 @@ def observe(policy: Policy, count: int = 10) -> Observed:
     return Observed(canvases, states, [policy.config.instruction] * count, "random")
 
 
-def fastest(call: Callable[[int], object], calls: int) -> float:
+def fastest(call: Call, calls: int) -> float:
     """Processor seconds of one call; the first, which warms up, is left out."""
     call(0)
     times = []
@@ -109,17 +112,17 @@ def in_mode(policy: Policy, mode: str) -> Policy:
     return Policy(policy.model, config, policy.space, policy.device)
 
 
-def eager(policy: Policy, seen: Observed) -> Callable[[int], object]:
+def eager(policy: Policy, seen: Observed) -> Call:
     canvas, state, task = seen.canvases[:1], seen.states[:1], seen.tasks[:1]
     return lambda seed: policy.solve(canvas, state, task, [seed])
 
 
-def batched(policy: Policy, seen: Observed) -> Callable[[int], object]:
+def batched(policy: Policy, seen: Observed) -> Call:
     count = len(seen.tasks)
     return lambda seed: policy.solve(seen.canvases, seen.states, seen.tasks, [seed] * count)
 
 
-def onnx(folder: Path, precision: str, seen: Observed) -> Callable[[int], object]:
+def onnx(folder: Path, precision: str, seen: Observed) -> Call:
     runs = Runner(folder, precision, threads=1)
     state = runs.describe(seen.states[0])
 
@@ -128,6 +131,11 @@ def onnx(folder: Path, precision: str, seen: Observed) -> Callable[[int], object
         return runs.solve(seen.canvases[0], state, seen.tasks[0], noise)
 
     return call
+
+
+def exported(policy: Policy, folder: Path, precision: Precision, seen: Observed) -> Call:
+    programs = Programs(policy, folder, precision)
+    return lambda seed: programs(seen.canvases[0], seen.states[0], seen.tasks[0], seed)
 
 
 def main() -> None:
@@ -141,7 +149,7 @@ def main() -> None:
         bundle = given.bundle or random_bundle(Path(scratch) / "policy")
         policy = Policy.load(bundle)
         seen = observe(policy)
-        sides: dict[str, tuple[Callable[[int], object], int]] = {
+        sides: dict[str, tuple[Call, int]] = {
             "eager vla": (eager(in_mode(policy, "vla"), seen), 1),
             "eager joint": (eager(in_mode(policy, "joint"), seen), 1),
             f"eager vla, batch of {len(seen.tasks)}": (
@@ -156,6 +164,10 @@ def main() -> None:
         for row in report.parity:
             sides[f"onnx {row.precision}"] = (onnx(folder, row.precision, seen), 1)
         starts["onnx float32, neither torch nor motus"] = start_up(ALONE, folder)
+        folder = Path(scratch) / "policy-torch-export"
+        for row in write_format(vla, "torch-export", folder, seen).parity:
+            call = exported(vla, folder, row.precision, seen)
+            sides[f"torch-export {row.precision}"] = (call, 1)
         if given.compile:
             fast = Policy.load(bundle)
             fast.model.network.forward = torch.compile(fast.model.network.forward)

@@ -27,9 +27,19 @@ if TYPE_CHECKING:
     from motus_adapters.exports.observed import Observed as Observed
     from motus_adapters.files import replacing as replacing
     from motus_adapters.files import write_json as write_json
+    from motus_adapters.flow import FLOW_BOXES as FLOW_BOXES
     from motus_adapters.flow import DisFlow as DisFlow
     from motus_adapters.flow import FlowEstimator as FlowEstimator
     from motus_adapters.flow import flow_canvas as flow_canvas
+    from motus_adapters.flow import pool_views as pool_views
+    from motus_adapters.flow_choice import FLOWS as FLOWS
+    from motus_adapters.flow_choice import FlowMethod as FlowMethod
+    from motus_adapters.flow_choice import open_flow as open_flow
+    from motus_adapters.flow_fields import ConsistentFlow as ConsistentFlow
+    from motus_adapters.flow_fields import chain_canvases as chain_canvases
+    from motus_adapters.flow_fields import chain_fields as chain_fields
+    from motus_adapters.flow_fields import consistent_pixels as consistent_pixels
+    from motus_adapters.flow_fields import remove_camera_motion as remove_camera_motion
     from motus_adapters.health import HealthReport as HealthReport
     from motus_adapters.health import check_health as check_health
     from motus_adapters.health_page import draw_health as draw_health
@@ -39,6 +49,7 @@ if TYPE_CHECKING:
     from motus_adapters.inspection import SourceReport as SourceReport
     from motus_adapters.inspection import inspect_dataset as inspect_dataset
     from motus_adapters.inspection import inspect_source as inspect_source
+    from motus_adapters.labels import SHIPPED as SHIPPED
     from motus_adapters.labels import Labeler as Labeler
     from motus_adapters.labels import labeler_for as labeler_for
     from motus_adapters.latent_decoder import Anchored as Anchored
@@ -68,6 +79,7 @@ if TYPE_CHECKING:
     from motus_adapters.serving import Session as Session
     from motus_adapters.serving import read_token as read_token
     from motus_adapters.serving import serve as serve
+    from motus_adapters.sims import ImageSize as ImageSize
     from motus_adapters.sims import InstallReport as InstallReport
     from motus_adapters.sims import Observation as Observation
     from motus_adapters.sims import Simulator as Simulator
@@ -78,14 +90,17 @@ if TYPE_CHECKING:
     from motus_adapters.sims import find_entry as find_entry
     from motus_adapters.sims import install as install
     from motus_adapters.sims import open_simulator as open_simulator
+    from motus_adapters.sims import scene_of as scene_of
     from motus_adapters.sims import simulator_names as simulator_names
     from motus_adapters.staging import half_written as half_written
+    from motus_adapters.staging import is_finished as is_finished
     from motus_adapters.staging import is_half_written as is_half_written
     from motus_adapters.unified import EpisodeData as EpisodeData
     from motus_adapters.unified import EpisodeJob as EpisodeJob
     from motus_adapters.unified import WriteReport as WriteReport
     from motus_adapters.unified import write_dataset as write_dataset
     from motus_adapters.video import VideoWriter as VideoWriter
+    from motus_adapters.video import read_video as read_video
     from motus_adapters.workers import end_pool as end_pool
 
 # Looked up on first use, so that a command's --help never pays for cv2 or pyarrow (PEP 562).
@@ -96,17 +111,23 @@ _HOMES = {
     "Anchored": "latent_decoder",
     "BundleConfig": "bundle",
     "ColumnMap": "readers",
+    "ConsistentFlow": "flow_fields",
     "ConvertReport": "conversion",
     "Counts": "limits",
     "DatasetReport": "inspection",
     "DisFlow": "flow",
+    "FLOW_BOXES": "flow",
+    "SHIPPED": "labels",
     "EpisodeData": "unified",
     "EpisodeJob": "unified",
+    "FLOWS": "flow_choice",
     "FORMATS": "readers",
     "FlowEstimator": "flow",
+    "FlowMethod": "flow_choice",
     "FormatReport": "exports.formats",
     "Header": "manifest",
     "HealthReport": "health",
+    "ImageSize": "sims",
     "InstallReport": "sims",
     "LAYOUTS": "outward",
     "LabelReport": "relabel",
@@ -119,6 +140,9 @@ _HOMES = {
     "OutReport": "outward",
     "Overlap": "chunking",
     "Policy": "policy",
+    "chain_canvases": "flow_fields",
+    "chain_fields": "flow_fields",
+    "consistent_pixels": "flow_fields",
     "end_pool": "workers",
     "open_encoders": "encoders",
     "PolicyActor": "serving",
@@ -155,17 +179,23 @@ _HOMES = {
     "inspect_dataset": "inspection",
     "inspect_source": "inspection",
     "install": "sims",
+    "is_finished": "staging",
     "is_half_written": "staging",
     "label_dataset": "relabel",
     "labeler_for": "labels",
     "layout_for": "canvas",
     "letterbox": "canvas",
+    "open_flow": "flow_choice",
     "open_simulator": "sims",
     "open_source": "readers",
+    "pool_views": "flow",
     "read_bundle": "bundle",
     "read_token": "serving",
+    "read_video": "video",
+    "remove_camera_motion": "flow_fields",
     "replacing": "files",
     "record": "recording",
+    "scene_of": "sims",
     "serve": "serving",
     "simulator_names": "sims",
     "weights_hash": "bundle",
@@ -176,14 +206,18 @@ _HOMES = {
 }
 
 __all__ = [
+    "FLOWS",
+    "FLOW_BOXES",
     "FORMATS",
     "LAYOUTS",
+    "SHIPPED",
     "ActionSpace",
     "Actor",
     "AnchorReport",
     "Anchored",
     "BundleConfig",
     "ColumnMap",
+    "ConsistentFlow",
     "ConvertReport",
     "Counts",
     "DatasetReport",
@@ -191,9 +225,11 @@ __all__ = [
     "EpisodeData",
     "EpisodeJob",
     "FlowEstimator",
+    "FlowMethod",
     "FormatReport",
     "Header",
     "HealthReport",
+    "ImageSize",
     "InstallReport",
     "LabelReport",
     "Labeler",
@@ -222,10 +258,13 @@ __all__ = [
     "WriteReport",
     "action_chunks",
     "anchor",
+    "chain_canvases",
+    "chain_fields",
     "check_health",
     "check_simulator",
     "chunk_statistics",
     "compose",
+    "consistent_pixels",
     "convert",
     "convert_out",
     "describe_state",
@@ -239,17 +278,23 @@ __all__ = [
     "inspect_dataset",
     "inspect_source",
     "install",
+    "is_finished",
     "is_half_written",
     "label_dataset",
     "labeler_for",
     "layout_for",
     "letterbox",
+    "open_flow",
     "open_simulator",
     "open_source",
+    "pool_views",
     "read_bundle",
     "read_token",
+    "read_video",
     "record",
+    "remove_camera_motion",
     "replacing",
+    "scene_of",
     "serve",
     "simulator_names",
     "weights_hash",

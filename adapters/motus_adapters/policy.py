@@ -15,13 +15,14 @@ from torch import Tensor
 from motus_adapters.action_space import ActionSpace
 from motus_adapters.bundle import BundleConfig, build_model, read_bundle
 from motus_adapters.chunking import Overlap
+from motus_adapters.devices import torch_device
 from motus_adapters.exports.runner import at_rows, draw_noise
 from motus_adapters.guard import Guard
 from motus_adapters.latent_decoder import LatentDecoder
 from motus_adapters.limits import Counts, Limits
 from motus_adapters.sims.protocol import Observation
 from motus_adapters.splice import Splice
-from motus_embodiments import Card, DataError, MissingError, UsageError
+from motus_embodiments import Card, DataError, UsageError
 from motus_model import MODES, Given, MotusModel, SamplerConfig
 
 DECODER = "decoder."  # prefix of the decoder's weights
@@ -73,7 +74,7 @@ class Policy:
             model,
             bundle.config,
             bundle.space,
-            _device(device),
+            torch_device(device),
             decoder=decoder,
             digest=bundle.digest,
         )
@@ -281,16 +282,6 @@ class Policy:
         kept = at_rows(numbers, np.arange(0, len(overlap.actions), stride))[0]
         delay = min(len(kept), ceil(overlap.delay / stride))
         return Splice(kept, replace(overlap, delay=delay), self.config.window.action_steps)
-
-
-def _device(name: str) -> torch.device:
-    """`auto` is CUDA where there is any."""
-    has_cuda = torch.cuda.is_available()
-    if name.startswith("cuda") and not has_cuda:
-        raise MissingError(
-            f"device '{name}' is not here: torch sees no CUDA device", hint="--device cpu"
-        )
-    return torch.device(("cuda" if has_cuda else "cpu") if name == "auto" else name)
 
 
 def make_decoder(config: BundleConfig, space: ActionSpace) -> LatentDecoder | None:

@@ -14,6 +14,7 @@ from motus_embodiments.errors import (
 
 if TYPE_CHECKING:
     from motus_embodiments.actions import ActionAdapter as ActionAdapter
+    from motus_embodiments.appearance import Appearance as Appearance
     from motus_embodiments.cards import ActionSpec as ActionSpec
     from motus_embodiments.cards import Card as Card
     from motus_embodiments.cards import Channel as Channel
@@ -42,12 +43,17 @@ if TYPE_CHECKING:
     from motus_embodiments.sampling import Tally as Tally
     from motus_embodiments.sampling import make_sampler as make_sampler
     from motus_embodiments.skeleton import kinematic_model as kinematic_model
+    from motus_embodiments.surfaces import Surface as Surface
+    from motus_embodiments.surfaces import TrueFlow as TrueFlow
+    from motus_embodiments.surfaces import true_flow as true_flow
     from motus_embodiments.workspace import Survey as Survey
+    from motus_embodiments.workspace import head_axes as head_axes
 
 # Looked up on first use, so that a command's --help never pays for mujoco (PEP 562).
 _HOMES = {
     "ActionAdapter": "actions",
     "ActionSpec": "cards",
+    "Appearance": "appearance",
     "Backend": "sampling",
     "Card": "cards",
     "Channel": "cards",
@@ -59,8 +65,10 @@ _HOMES = {
     "PoseSampler": "sampling",
     "Renderer": "rendering",
     "SampleReport": "sampling",
+    "Surface": "surfaces",
     "Survey": "workspace",
     "Tally": "sampling",
+    "TrueFlow": "surfaces",
     "add_embodiment": "register",
     "card_differences": "cards",
     "card_files": "cards",
@@ -68,6 +76,7 @@ _HOMES = {
     "check_card": "register",
     "derive_card": "derive",
     "draft_embodiment": "register",
+    "head_axes": "workspace",
     "kinematic_model": "skeleton",
     "list_cards": "cards",
     "load_card": "cards",
@@ -75,6 +84,7 @@ _HOMES = {
     "read_card": "cards",
     "save_card": "cards",
     "save_portrait": "portrait",
+    "true_flow": "surfaces",
     "write_draft": "register",
 }
 
@@ -96,8 +106,10 @@ __all__ = [
     "PoseSampler",
     "Renderer",
     "SampleReport",
+    "Surface",
     "Survey",
     "Tally",
+    "TrueFlow",
     "UsageError",
     "add_embodiment",
     "card_differences",
@@ -114,6 +126,7 @@ __all__ = [
     "read_card",
     "save_card",
     "save_portrait",
+    "true_flow",
     "write_draft",
 ]
 

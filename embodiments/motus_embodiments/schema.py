@@ -24,6 +24,7 @@ Role = Literal["head", "left_wrist", "right_wrist"]
 Representation = Literal["joint_position", "ee_pose", "ee_position", "none"]
 
 _HALF_TURN = 3.1416  # rad, pi rounded up so that pi stored as float32 is inside
+_TURN = 2 * _HALF_TURN  # a recorded rotation vector may tell the long way round, as LIBERO's do
 
 
 class Mount(Frozen):
@@ -249,17 +250,18 @@ def _joint_channels(arm: Arm) -> Iterator[Channel]:
         yield Channel(joint.name, joint.si, *joint.limits, kind="joint", side=arm.side)
     if arm.pose:
         free = arm.model_copy(update={"workspace": None, "gripper": None})
-        yield from _pose_channels(free, rotation=True)
+        turn = _TURN if arm.pose == "rotation_vector" else _HALF_TURN
+        yield from _pose_channels(free, rotation=True, turn=turn)
     if arm.gripper:
         yield Channel(arm.gripper_name, "1", 0.0, 1.0, "gripper", arm.side)
 
 
-def _pose_channels(arm: Arm, *, rotation: bool) -> Iterator[Channel]:
+def _pose_channels(arm: Arm, *, rotation: bool, turn: float = _HALF_TURN) -> Iterator[Channel]:
     box = arm.workspace or Box(low=(-math.inf,) * 3, high=(math.inf,) * 3)
     for axis, low, high in zip("xyz", box.low, box.high, strict=True):
         yield Channel(f"{arm.side}_{axis}", "m", low, high, "position", arm.side)
     for axis in "xyz" if rotation else "":
-        yield Channel(f"{arm.side}_r{axis}", "rad", -_HALF_TURN, _HALF_TURN, "rotation", arm.side)
+        yield Channel(f"{arm.side}_r{axis}", "rad", -turn, turn, "rotation", arm.side)
     if arm.gripper:
         yield Channel(arm.gripper_name, "1", 0.0, 1.0, "gripper", arm.side)
 

@@ -1,7 +1,11 @@
 """Recorded actions behind the server, and the example loop that carries them out."""
 
 import importlib.util
+import json
 import math
+import signal
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,7 +14,7 @@ import pytest
 from motus_adapters import Query, ReplayActor, open_simulator
 from motus_adapters.recording import demonstrate, record
 from motus_embodiments import DataError, UsageError
-from tests.serving.toys import Fake, ask, serving
+from tests.serving.toys import Fake, Running, ask, free_port, serving
 
 has_simulator = pytest.mark.skipif(
     importlib.util.find_spec("gym_hil") is None, reason="gym-hil is not installed"
@@ -78,9 +82,43 @@ class TestRecordedEpisode:
         with pytest.raises(DataError, match="no picture of the camera 'wrist'"):
             actor.begin().act(Query({"front": good.images["front"]}, good.state))
 
-    def test_an_episode_that_is_not_there(self, dataset):
+    def test_an_episode_that_is_not_there(self, dataset, motus):
         with pytest.raises(UsageError, match="no episode 1"):
             ReplayActor(dataset, 1)
+        ran = motus("serve", "--replay", dataset, "--episode", 1, "--port", 0)
+        assert ran.code == 2
+        assert "episodes are 0 to 0" in ran.err
+
+    def test_as_a_command(self, dataset, tmp_path):
+        """Two clients, each from the start; SIGTERM ends it with a report."""
+        port = free_port()
+        command = [sys.executable, "-m", "motus_cli.app", "serve", "--replay", dataset]
+        process = subprocess.Popen(
+            [*command, "--port", str(port), "--json"],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            assert process.stderr is not None
+            assert process.stderr.readline() == f"ready at ws://127.0.0.1:{port}\n"
+            actor = ReplayActor(dataset)
+            seen = actor.example
+            message = {"images": dict(seen.images), "state": seen.state}
+            for _ in range(2):
+                session = actor.begin()
+                with Running(port, "ws", None, lambda: None).talk() as connection:
+                    for _ in range(2):
+                        found = ask(connection, message)["actions"]
+                        np.testing.assert_array_equal(found, session.act(seen))
+            process.send_signal(signal.SIGTERM)
+            out, err = process.communicate(timeout=30)
+            assert process.returncode == 0, err
+            assert json.loads(out)["outcomes"] == {"ok": 4}
+        finally:
+            process.kill()
+            process.wait()
 
 
 def demonstrate_start(simulator):

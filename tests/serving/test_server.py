@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from motus_adapters import Listen, ServerLimits, read_token, serve
@@ -121,6 +122,30 @@ class TestHealth:
             assert server.metric("motus_act_seconds_count") == 3
             assert server.metric("process_resident_memory_bytes") > 1e6
             assert eventually(lambda: server.metric("motus_clients") == 0)
+
+    def test_metrics_are_what_prometheus_reads(self):
+        with serving(Fake()) as server:
+            with server.talk() as connection:
+                for _ in range(3):
+                    ask(connection, query())
+                    told(connection, query() | {"statee": 1})
+            text = server.get("/metrics")[1]
+        families = {f.name: f for f in text_string_to_metric_families(text)}
+        assert families["motus_requests"].type == "counter"
+        assert families["motus_ready"].type == "gauge"
+        outcomes = {
+            sample.labels["outcome"]: sample.value
+            for sample in families["motus_requests"].samples
+            if sample.name == "motus_requests_total"
+        }
+        assert outcomes == {"ok": 3, "bad_data": 3}
+        for name in ("motus_act_seconds", "motus_answer_seconds"):
+            assert families[name].type == "histogram"
+            buckets = [s for s in families[name].samples if s.name.endswith("_bucket")]
+            assert buckets[-1].labels["le"] == "+Inf"
+            counts = [sample.value for sample in buckets]
+            assert counts == sorted(counts)
+        assert all(family.documentation for family in families.values())
 
 
 def server_answers(server):

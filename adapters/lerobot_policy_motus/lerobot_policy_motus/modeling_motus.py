@@ -9,10 +9,11 @@ import draccus
 import numpy as np
 import torch
 from huggingface_hub import snapshot_download
+from jaxtyping import Float
 from lerobot.configs import FeatureType, PolicyFeature, PreTrainedConfig
 from lerobot.policies.pretrained import PreTrainedPolicy
 from safetensors.torch import load_file
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 import motus_model
 from lerobot_policy_motus.configuration_motus import MotusConfig
@@ -22,9 +23,40 @@ from motus_adapters.bundle import build_model, fill_bundle
 from motus_adapters.lerobot_files import CANVAS_KEY, POLICY_TYPE, lerobot_config
 from motus_adapters.policy import DECODER, load_weights, make_decoder
 from motus_embodiments import MismatchError, UsageError
-from motus_model import Batch, MotusModel, Noise, TimeSampler, Window
+from motus_model import Batch, FlowLoss, MotusModel, Noise, TimeSampler, Window
 
 STATE, ACTION = "observation.state", "action"
+OWN = "learner.model."  # prefix of the bundle's weights
+
+
+class Learner(nn.Module):
+    """All that a training step computes, in one `forward`: the unit that FSDP gathers.
+
+    The layers of the network are called in parts (queries, then the rest), and the frame
+    autoencoder by itself, so that nothing smaller can be a unit.
+    """
+
+    def __init__(self, model: MotusModel, times: TimeSampler) -> None:
+        super().__init__()
+        self.model, self._times = model, times
+
+    def forward(
+        self,
+        canvases: Float[Tensor, "b 3 f H W"],
+        texts: list[str],
+        state: Float[Tensor, "b s"],
+        actions: Float[Tensor, "b t a"],
+    ) -> FlowLoss:
+        """Flow-matching loss of pictures in [0, 1] and normalised numbers, at drawn times."""
+        with torch.no_grad():
+            latents = self.model.frames.encode(canvases * 2 - 1)
+        windows = Batch(
+            images=canvases[:, :, 0], latents=latents, texts=texts, state=state, actions=actions
+        )
+        seeds = torch.randint(2**31, (len(state),)).tolist()
+        generators = [Generator().manual_seed(seed) for seed in seeds]
+        losses: FlowLoss = self.model(windows, Noise.draw(windows, self._times, generators))
+        return losses
 
 
 class MotusPolicy(PreTrainedPolicy):  # type: ignore[misc]
@@ -32,8 +64,9 @@ class MotusPolicy(PreTrainedPolicy):  # type: ignore[misc]
 
     config_class = MotusConfig
     name = POLICY_TYPE
-    # The layers are called in parts (queries, then the rest), so only the whole has a forward.
-    _fsdp_wrap_modules: ClassVar[list[str]] = ["MotusModel"]
+    # Read by LeRobot after 0.6.1, and by accelerate, which is what 0.6.1 leaves sharding to.
+    _fsdp_wrap_modules: ClassVar[list[str]] = ["Learner"]
+    _no_split_modules: ClassVar[list[str]] = ["Learner"]
 
     def __init__(
         self,
@@ -71,12 +104,17 @@ class MotusPolicy(PreTrainedPolicy):  # type: ignore[misc]
         _load_frames(model)
         decoder = make_decoder(bundle, space)
         self.runner = Policy(model, bundle, space, torch.device("cpu"), decoder=decoder)
-        self.model, self.decoder = model, decoder
+        self.learner = Learner(model, TimeSampler(config.times, tuple(config.modes.items())))
+        self.decoder = decoder
         model.requires_grad_(False)
         for part in (model.network, model.text, model.perception):
             part.requires_grad_(True)
-        self._times = TimeSampler(config.times, tuple(config.modes.items()))
         self.reset()
+
+    @property
+    def model(self) -> MotusModel:
+        """The network with its encoders."""
+        return self.learner.model
 
     @classmethod
     def from_pretrained(
@@ -118,9 +156,8 @@ class MotusPolicy(PreTrainedPolicy):  # type: ignore[misc]
     ) -> None:
         weights = {}
         for key, value in (state_dict or self.state_dict()).items():
-            own = key.removeprefix("model.") if key.startswith("model.") else key
-            if key.startswith(("model.", DECODER)):
-                weights[own] = value.detach().cpu()
+            if key.startswith((OWN, DECODER)):
+                weights[key.removeprefix(OWN)] = value.detach().cpu()
         bundle, space = self.config.bundle(), self.runner.space
         text = (
             f"# Motus policy for {space.card.name}\n\nTrained with `lerobot-train`, size "
@@ -151,19 +188,13 @@ class MotusPolicy(PreTrainedPolicy):  # type: ignore[misc]
         canvases = batch[CANVAS_KEY].to(device).permute(0, 4, 1, 2, 3).float() / 255
         state = batch[STATE].cpu().numpy()
         chunks = space.adapter.relative(batch[ACTION].cpu().numpy(), state)
-        with torch.no_grad():
-            latents = self.model.frames.encode(canvases * 2 - 1)
         tasks = batch.get("task") or [self.config.instruction] * len(state)
-        windows = Batch(
-            images=canvases[:, :, 0],
-            latents=latents,
-            texts=list(tasks),
-            state=torch.from_numpy(space.encode_state(state)).to(device),
-            actions=torch.from_numpy(space.action.normalize(chunks)).to(device),
+        losses = self.learner(
+            canvases,
+            list(tasks),
+            torch.from_numpy(space.encode_state(state)).to(device),
+            torch.from_numpy(space.action.normalize(chunks)).to(device),
         )
-        seeds = torch.randint(2**31, (len(state),)).tolist()
-        generators = [Generator().manual_seed(seed) for seed in seeds]
-        losses = self.model(windows, Noise.draw(windows, self._times, generators))
         parts = {
             "video_loss": float(losses.video.detach().mean()),
             "action_loss": float(losses.action.detach().mean()),

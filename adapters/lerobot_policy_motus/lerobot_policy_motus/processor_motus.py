@@ -32,6 +32,7 @@ from motus_adapters.lerobot_files import (
 from motus_embodiments import Card, DataError
 
 STATE = "observation.state"
+RATE = "observation.control_rate"  # of simulators that tell it, Hz
 Pipelines = tuple[
     PolicyProcessorPipeline[dict[str, Any], dict[str, Any]],
     PolicyProcessorPipeline[PolicyAction, PolicyAction],
@@ -78,6 +79,8 @@ class ObservationStep(ProcessorStep):  # type: ignore[misc]
         action = transition.get(TransitionKey.ACTION)
         if action is None and not is_unified:
             guards = [Guard(self._config, self._space, self.counts) for _ in state]
+            for rate in observation.pop(RATE, torch.empty(0)).flatten().tolist():
+                guards[0].rate(rate)
             pairs = zip(guards, state, strict=True)
             canonical = np.stack([guard.state(row) for guard, row in pairs])
         else:

@@ -10,12 +10,13 @@ import numpy as np
 from jaxtyping import Float
 
 from motus_adapters.exports import onnx_export, torch_export
+from motus_adapters.exports.narrow import PRECISIONS, Precision
 from motus_adapters.exports.observed import Observed
 from motus_adapters.files import disk_errors
 from motus_adapters.policy import Policy
 from motus_embodiments import MismatchError, UsageError, nearest
 
-FORMATS = {"onnx": onnx_export.PRECISIONS, "torch-export": ("float32",)}
+FORMATS = ("onnx", "torch-export")
 LIMIT = 1e-4  # worst difference of a normalised action in float32
 WINDOWS = 100
 
@@ -32,7 +33,7 @@ class Parity:
         megabytes: Size of its two files.
     """
 
-    precision: str
+    precision: Precision
     windows: int
     worst: float
     mean: float
@@ -66,7 +67,8 @@ def write_format(
     shutil.rmtree(partial, ignore_errors=True)
     try:
         with disk_errors(folder), warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # torch's tracer about itself
+            for kind in (FutureWarning, UserWarning):  # torch's tracer about itself
+                warnings.simplefilter("ignore", kind)
             partial.mkdir(parents=True)
             report = _write(policy, name, partial, folder, observed)
             shutil.rmtree(folder, ignore_errors=True)
@@ -101,7 +103,7 @@ def _write(
             for canvas, state, task, seed in observed
         ]
     )
-    rows = tuple(_compare(policy, name, partial, observed, wanted, p) for p in FORMATS[name])
+    rows = tuple(_compare(policy, name, partial, observed, wanted, p) for p in PRECISIONS)
     if not rows[0].worst < LIMIT:
         raise MismatchError(
             f"{name} gives other actions than the policy: {rows[0].worst:.2e} apart at worst, "
@@ -121,12 +123,12 @@ def _compare(
     folder: Path,
     observed: Observed,
     wanted: Float[np.ndarray, "n t a"],
-    precision: str,
+    precision: Precision,
 ) -> Parity:
     if name == "onnx":
         found = onnx_export.run_onnx(folder, observed, precision)
     else:
-        found = torch_export.run_torch_export(policy, folder, observed)
+        found = torch_export.run_torch_export(policy, folder, observed, precision)
     error = np.abs(found - wanted)
     ending = "" if precision == "float32" else f".{precision}"
     files = [p for p in folder.iterdir() if p.stem in (f"encode{ending}", f"step{ending}")]

@@ -14,11 +14,11 @@ import torch
 from motus_adapters.exports import runner
 from motus_adapters.exports.action_path import Graph, graphs
 from motus_adapters.exports.description import describe
+from motus_adapters.exports.narrow import SMALLEST, Precision
 from motus_adapters.exports.observed import Observed
 from motus_adapters.policy import Policy
 from motus_embodiments import MissingError
 
-PRECISIONS = ("float32", "int8", "bf16")
 OPSET = 20
 
 
@@ -92,7 +92,7 @@ def _halved(model: Any) -> Any:
     model = copy.deepcopy(model)
     casts = []
     for tensor in model.graph.initializer:
-        if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < 1024:
+        if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < SMALLEST:
             continue
         values = torch.from_numpy(numpy_helper.to_array(tensor).copy()).bfloat16()
         name = tensor.name
@@ -107,13 +107,13 @@ def _halved(model: Any) -> Any:
     return model
 
 
-def run_onnx(folder: Path, observed: Observed, precision: str) -> np.ndarray:
+def run_onnx(folder: Path, observed: Observed, precision: Precision) -> np.ndarray:
     """Normalised actions [n, t, a] that the exported graphs give for windows.
 
     Args:
         folder: From `write_onnx`.
         observed: The windows.
-        precision: One of `PRECISIONS`.
+        precision: Which variant of them.
     """
     runs = runner.Runner(folder, precision)
     rows = []
