@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from motus_recipes.evaluation import evaluate as evaluate
     from motus_recipes.exporting import ExportReport as ExportReport
     from motus_recipes.exporting import export as export
+    from motus_recipes.frechet import MetricWeights as MetricWeights
+    from motus_recipes.health.drawing import draw_codec_health as draw_codec_health
+    from motus_recipes.health.report import CodecHealth as CodecHealth
+    from motus_recipes.health.report import inspect_codec as inspect_codec
     from motus_recipes.intervals import wilson as wilson
     from motus_recipes.launching import LaunchReport as LaunchReport
     from motus_recipes.launching import write_launch_script as write_launch_script
@@ -36,12 +40,14 @@ if TYPE_CHECKING:
 
 # Looked up on first use, so that a command's --help never pays for torch (PEP 562).
 _HOMES = {
+    "CodecHealth": "health.report",
     "CompareReport": "comparing",
     "DemoReport": "showcase",
     "EvalReport": "evaluation",
     "ExportReport": "exporting",
     "Form": "scoring",
     "LaunchReport": "launching",
+    "MetricWeights": "frechet",
     "Plan": "planning",
     "Recipe": "library",
     "RecipeInfo": "library",
@@ -52,8 +58,10 @@ _HOMES = {
     "compare": "comparing",
     "demo": "showcase",
     "describe": "library",
+    "draw_codec_health": "health.drawing",
     "evaluate": "evaluation",
     "export": "exporting",
+    "inspect_codec": "health.report",
     "list_recipes": "library",
     "load_recipe": "library",
     "plan": "planning",

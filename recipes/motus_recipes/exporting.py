@@ -16,6 +16,7 @@ from motus_adapters import (
     Header,
     Normalizer,
     Policy,
+    UnifiedDataset,
     write_bundle,
     write_format,
 )
@@ -113,6 +114,7 @@ def export(
     config = replace(made.config, mode=mode, steps=steps, execute=execute)
     if formats and config.decoder:
         raise UsageError("a policy of latent actions has no other format than the folder")
+    seen = UnifiedDataset(dataset or _dataset_of(run, target)).path if formats else None
     weights = _initial(made.weights, config, made.space) if untrained else made.weights
     measured = read_evaluation(evaluation, _hash(weights)) if evaluation else None
     megabytes = round(sum(v.numel() * v.element_size() for v in weights.values()) / 1e6, 1)
@@ -129,9 +131,9 @@ def export(
             untrained=untrained,
         )
         write_bundle(out, weights, config, made.space, text, force=force)
-        if formats:
+        if seen is not None:
             policy = Policy.load(out)
-            windows = observed_windows(policy, dataset or _dataset_of(run, target))
+            windows = observed_windows(policy, seen)
             reports += [
                 write_format(policy, name, _beside(out, name), windows, force=force)
                 for name in formats

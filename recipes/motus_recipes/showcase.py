@@ -254,7 +254,7 @@ class _Parts:
         self._started = time.perf_counter()
         name, before, size = self._name, self._before, PARTS[self._name]
 
-        def forward(done: int, count: int, note: str) -> None:
+        def forward(done: int, count: int, note: object) -> None:
             if self._on_progress:
                 share = size * done // max(count, 1)
                 self._on_progress(before + share, sum(PARTS.values()), f"{name}: {note}")
