@@ -30,8 +30,8 @@ import torch
 
 from motus_adapters import Observation, Overlap, Policy, Simulator, open_simulator
 from motus_recipes import wilson
-from motus_recipes.driving import run_episode
-from motus_recipes.evaluation import FIRST_SEED
+from motus_recipes.evaluation.closed_loop import FIRST_SEED
+from motus_recipes.evaluation.driving import run_episode
 
 METHODS = ("wait", "switch", "blend", "guide")
 

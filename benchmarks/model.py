@@ -41,7 +41,7 @@ from motus_model.video_expert import VideoConfig
 
 if TYPE_CHECKING:
     from motus_adapters import Policy
-    from motus_recipes.windows import Windows
+    from motus_recipes.data.windows import Windows
 
 
 @dataclass(frozen=True)
@@ -311,7 +311,7 @@ def trained(bundle: Path, data: Path) -> None:
     action has unit spread.
     """
     from motus_adapters import Policy, UnifiedDataset
-    from motus_recipes.windows import cut
+    from motus_recipes.data.windows import cut
 
     policy, dataset = Policy.load(bundle), UnifiedDataset(data)
     episodes = [cut(policy, dataset, len(dataset.episodes) - 1 - at) for at in range(EPISODES)]

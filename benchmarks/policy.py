@@ -33,7 +33,7 @@ from motus_adapters import (
     write_bundle,
     write_format,
 )
-from motus_adapters.bundle import model_config
+from motus_adapters.deployment.bundle import model_config
 from motus_adapters.exports.narrow import Precision
 from motus_adapters.exports.runner import Runner, draw_noise
 from motus_adapters.exports.torch_export import Programs

@@ -39,7 +39,7 @@ def make(folder: Path, dataset: Path, episodes: int, frames: int) -> Iterator[No
 
 def _open(dataset: Path) -> Any:
     from motus_model import SIZES, Window
-    from motus_recipes.cache import open_cached
+    from motus_recipes.data.cache import open_cached
 
     window = Window(FRAMES, FRAME_RATE, ACTIONS, ACTION_RATE)
     return open_cached("bench", dataset, replace(SIZES["tiny"], canvas=CANVAS, window=window))
@@ -47,7 +47,7 @@ def _open(dataset: Path) -> Any:
 
 def build(dataset: Path) -> Iterator[int]:
     """The cache, as the first `motus train` on a dataset makes it."""
-    import motus_recipes.cache as _  # noqa: F401
+    import motus_recipes.data.cache as _  # noqa: F401
 
     shutil.rmtree(dataset / ".cache", ignore_errors=True)
     yield 0

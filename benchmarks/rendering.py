@@ -18,8 +18,8 @@ import numpy as np
 
 from motus_embodiments import Card, Renderer, load_card
 from motus_embodiments.physics import mujoco
-from motus_embodiments.rendering import _with_cameras
-from motus_embodiments.workspace import random_states, with_margin
+from motus_embodiments.pictures.rendering import _with_cameras
+from motus_embodiments.poses.workspace import random_states, with_margin
 
 
 class Default:

@@ -19,7 +19,7 @@ import numpy as np
 
 from motus_adapters import Simulator, open_simulator
 from motus_embodiments import ActionAdapter, load_card
-from motus_recipes.driving import run_episode
+from motus_recipes.evaluation.driving import run_episode
 
 
 class Idle:

@@ -25,9 +25,9 @@ os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "LP_NUM_THRE
 import numpy as np
 
 from motus_embodiments import Card, Kinematics, MotusError, MujocoPoseSampler, list_cards, load_card
-from motus_embodiments.collisions import Collisions
 from motus_embodiments.physics import mujoco
-from motus_embodiments.workspace import random_states, with_margin
+from motus_embodiments.poses.collisions import Collisions
+from motus_embodiments.poses.workspace import random_states, with_margin
 
 BOUND = 600.0  # s for 1,000 clips
 

@@ -61,7 +61,7 @@ def make_bundle(folder: Path) -> Path:
 
     from motus_adapters import BundleConfig, Normalizer, write_bundle
     from motus_adapters.action_space import ActionSpace
-    from motus_adapters.bundle import model_config
+    from motus_adapters.deployment.bundle import model_config
     from motus_embodiments import load_card
     from motus_model import MotusModel, Window
 

@@ -29,13 +29,13 @@ from motus_adapters import EpisodeData, Header, Layout, Source, write_dataset
 from motus_embodiments import load_card
 from motus_model import shipped_frames
 from motus_recipes import load_recipe
-from motus_recipes.cache import open_cached
-from motus_recipes.checkpoints import read_weights
-from motus_recipes.engine import Engine
-from motus_recipes.mixture import Mixture
-from motus_recipes.mixture import Source as Drawn
-from motus_recipes.objectives import PolicyObjective
-from motus_recipes.trainer import Loop, fit, parameter_groups
+from motus_recipes.data.cache import open_cached
+from motus_recipes.data.mixture import Mixture
+from motus_recipes.data.mixture import Source as Drawn
+from motus_recipes.training.checkpoints import read_weights
+from motus_recipes.training.engine import Engine
+from motus_recipes.training.objectives import PolicyObjective
+from motus_recipes.training.trainer import Loop, fit, parameter_groups
 
 SIDE = 96
 

@@ -25,8 +25,8 @@ import torch
 
 from motus_adapters import Policy, UnifiedDataset, open_simulator
 from motus_recipes import wilson
-from motus_recipes.driving import Driver, PolicyDriver, RandomDriver, run_episode
-from motus_recipes.evaluation import FIRST_SEED
+from motus_recipes.evaluation.closed_loop import FIRST_SEED
+from motus_recipes.evaluation.driving import Driver, PolicyDriver, RandomDriver, run_episode
 
 EVERY = 4  # frames of a demonstration from one that is looked at to the next
 

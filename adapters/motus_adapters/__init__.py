@@ -9,58 +9,53 @@ if TYPE_CHECKING:
     from motus_adapters.action_space import describe_state as describe_state
     from motus_adapters.anchoring import AnchorReport as AnchorReport
     from motus_adapters.anchoring import anchor as anchor
-    from motus_adapters.bundle import BundleConfig as BundleConfig
-    from motus_adapters.bundle import read_bundle as read_bundle
-    from motus_adapters.bundle import weights_hash as weights_hash
-    from motus_adapters.bundle import write_bundle as write_bundle
-    from motus_adapters.canvas import Layout as Layout
-    from motus_adapters.canvas import compose as compose
-    from motus_adapters.canvas import layout_for as layout_for
-    from motus_adapters.canvas import letterbox as letterbox
-    from motus_adapters.chunking import Overlap as Overlap
-    from motus_adapters.conversion import ConvertReport as ConvertReport
-    from motus_adapters.conversion import convert as convert
-    from motus_adapters.dataset import UnifiedDataset as UnifiedDataset
-    from motus_adapters.encoders import open_encoders as open_encoders
+    from motus_adapters.conversion.canvas import Layout as Layout
+    from motus_adapters.conversion.canvas import compose as compose
+    from motus_adapters.conversion.canvas import layout_for as layout_for
+    from motus_adapters.conversion.canvas import letterbox as letterbox
+    from motus_adapters.conversion.episodes import ConvertReport as ConvertReport
+    from motus_adapters.conversion.episodes import convert as convert
+    from motus_adapters.conversion.inspection import DatasetReport as DatasetReport
+    from motus_adapters.conversion.inspection import SourceReport as SourceReport
+    from motus_adapters.conversion.inspection import inspect_dataset as inspect_dataset
+    from motus_adapters.conversion.inspection import inspect_source as inspect_source
+    from motus_adapters.deployment.bundle import BundleConfig as BundleConfig
+    from motus_adapters.deployment.bundle import read_bundle as read_bundle
+    from motus_adapters.deployment.bundle import weights_hash as weights_hash
+    from motus_adapters.deployment.bundle import write_bundle as write_bundle
+    from motus_adapters.deployment.chunking import Overlap as Overlap
+    from motus_adapters.deployment.encoders import open_encoders as open_encoders
+    from motus_adapters.deployment.latent_decoder import Anchored as Anchored
+    from motus_adapters.deployment.latent_decoder import fit_decoder as fit_decoder
+    from motus_adapters.deployment.limits import Counts as Counts
+    from motus_adapters.deployment.policy import Policy as Policy
     from motus_adapters.exports.formats import FormatReport as FormatReport
     from motus_adapters.exports.formats import write_format as write_format
     from motus_adapters.exports.observed import Observed as Observed
     from motus_adapters.files import replacing as replacing
     from motus_adapters.files import write_json as write_json
-    from motus_adapters.flow import FLOW_BOXES as FLOW_BOXES
-    from motus_adapters.flow import DisFlow as DisFlow
-    from motus_adapters.flow import FlowEstimator as FlowEstimator
-    from motus_adapters.flow import flow_canvas as flow_canvas
-    from motus_adapters.flow import pool_views as pool_views
-    from motus_adapters.flow_choice import FLOWS as FLOWS
-    from motus_adapters.flow_choice import FlowMethod as FlowMethod
-    from motus_adapters.flow_choice import open_flow as open_flow
-    from motus_adapters.flow_fields import ConsistentFlow as ConsistentFlow
-    from motus_adapters.flow_fields import chain_canvases as chain_canvases
-    from motus_adapters.flow_fields import chain_fields as chain_fields
-    from motus_adapters.flow_fields import consistent_pixels as consistent_pixels
-    from motus_adapters.flow_fields import remove_camera_motion as remove_camera_motion
-    from motus_adapters.health import HealthReport as HealthReport
-    from motus_adapters.health import check_health as check_health
-    from motus_adapters.health_page import draw_health as draw_health
-    from motus_adapters.horizon import action_chunks as action_chunks
-    from motus_adapters.horizon import chunk_statistics as chunk_statistics
-    from motus_adapters.inspection import DatasetReport as DatasetReport
-    from motus_adapters.inspection import SourceReport as SourceReport
-    from motus_adapters.inspection import inspect_dataset as inspect_dataset
-    from motus_adapters.inspection import inspect_source as inspect_source
+    from motus_adapters.flow.canvases import FLOW_BOXES as FLOW_BOXES
+    from motus_adapters.flow.canvases import DisFlow as DisFlow
+    from motus_adapters.flow.canvases import FlowEstimator as FlowEstimator
+    from motus_adapters.flow.canvases import flow_canvas as flow_canvas
+    from motus_adapters.flow.canvases import pool_views as pool_views
+    from motus_adapters.flow.choice import FLOWS as FLOWS
+    from motus_adapters.flow.choice import FlowMethod as FlowMethod
+    from motus_adapters.flow.choice import open_flow as open_flow
+    from motus_adapters.flow.fields import ConsistentFlow as ConsistentFlow
+    from motus_adapters.flow.fields import chain_canvases as chain_canvases
+    from motus_adapters.flow.fields import chain_fields as chain_fields
+    from motus_adapters.flow.fields import consistent_pixels as consistent_pixels
+    from motus_adapters.flow.fields import remove_camera_motion as remove_camera_motion
+    from motus_adapters.health.examining import HealthReport as HealthReport
+    from motus_adapters.health.examining import check_health as check_health
+    from motus_adapters.health.page import draw_health as draw_health
     from motus_adapters.labels import SHIPPED as SHIPPED
     from motus_adapters.labels import Labeler as Labeler
     from motus_adapters.labels import labeler_for as labeler_for
-    from motus_adapters.latent_decoder import Anchored as Anchored
-    from motus_adapters.latent_decoder import fit_decoder as fit_decoder
-    from motus_adapters.limits import Counts as Counts
-    from motus_adapters.manifest import Header as Header
-    from motus_adapters.manifest import Source as Source
     from motus_adapters.outward import LAYOUTS as LAYOUTS
     from motus_adapters.outward import OutReport as OutReport
     from motus_adapters.outward import convert_out as convert_out
-    from motus_adapters.policy import Policy as Policy
     from motus_adapters.readers import FORMATS as FORMATS
     from motus_adapters.readers import ColumnMap as ColumnMap
     from motus_adapters.readers import Recording as Recording
@@ -92,15 +87,20 @@ if TYPE_CHECKING:
     from motus_adapters.sims import open_simulator as open_simulator
     from motus_adapters.sims import scene_of as scene_of
     from motus_adapters.sims import simulator_names as simulator_names
-    from motus_adapters.staging import half_written as half_written
-    from motus_adapters.staging import is_finished as is_finished
-    from motus_adapters.staging import is_half_written as is_half_written
-    from motus_adapters.unified import EpisodeData as EpisodeData
-    from motus_adapters.unified import EpisodeJob as EpisodeJob
-    from motus_adapters.unified import WriteReport as WriteReport
-    from motus_adapters.unified import write_dataset as write_dataset
-    from motus_adapters.video import VideoWriter as VideoWriter
-    from motus_adapters.video import read_video as read_video
+    from motus_adapters.unified.horizon import action_chunks as action_chunks
+    from motus_adapters.unified.horizon import chunk_statistics as chunk_statistics
+    from motus_adapters.unified.manifest import Header as Header
+    from motus_adapters.unified.manifest import Source as Source
+    from motus_adapters.unified.reading import UnifiedDataset as UnifiedDataset
+    from motus_adapters.unified.staging import half_written as half_written
+    from motus_adapters.unified.staging import is_finished as is_finished
+    from motus_adapters.unified.staging import is_half_written as is_half_written
+    from motus_adapters.unified.video import VideoWriter as VideoWriter
+    from motus_adapters.unified.video import read_video as read_video
+    from motus_adapters.unified.writing import EpisodeData as EpisodeData
+    from motus_adapters.unified.writing import EpisodeJob as EpisodeJob
+    from motus_adapters.unified.writing import WriteReport as WriteReport
+    from motus_adapters.unified.writing import write_dataset as write_dataset
     from motus_adapters.workers import end_pool as end_pool
 
 # Looked up on first use, so that a command's --help never pays for cv2 or pyarrow (PEP 562).
@@ -108,43 +108,43 @@ _HOMES = {
     "ActionSpace": "action_space",
     "Actor": "serving",
     "AnchorReport": "anchoring",
-    "Anchored": "latent_decoder",
-    "BundleConfig": "bundle",
+    "Anchored": "deployment.latent_decoder",
+    "BundleConfig": "deployment.bundle",
     "ColumnMap": "readers",
-    "ConsistentFlow": "flow_fields",
-    "ConvertReport": "conversion",
-    "Counts": "limits",
-    "DatasetReport": "inspection",
-    "DisFlow": "flow",
-    "FLOW_BOXES": "flow",
+    "ConsistentFlow": "flow.fields",
+    "ConvertReport": "conversion.episodes",
+    "Counts": "deployment.limits",
+    "DatasetReport": "conversion.inspection",
+    "DisFlow": "flow.canvases",
+    "FLOW_BOXES": "flow.canvases",
     "SHIPPED": "labels",
-    "EpisodeData": "unified",
-    "EpisodeJob": "unified",
-    "FLOWS": "flow_choice",
+    "EpisodeData": "unified.writing",
+    "EpisodeJob": "unified.writing",
+    "FLOWS": "flow.choice",
     "FORMATS": "readers",
-    "FlowEstimator": "flow",
-    "FlowMethod": "flow_choice",
+    "FlowEstimator": "flow.canvases",
+    "FlowMethod": "flow.choice",
     "FormatReport": "exports.formats",
-    "Header": "manifest",
-    "HealthReport": "health",
+    "Header": "unified.manifest",
+    "HealthReport": "health.examining",
     "ImageSize": "sims",
     "InstallReport": "sims",
     "LAYOUTS": "outward",
     "LabelReport": "relabel",
     "Labeler": "labels",
-    "Layout": "canvas",
+    "Layout": "conversion.canvas",
     "Listen": "serving",
     "Normalizer": "action_space",
     "Observation": "sims",
     "Observed": "exports.observed",
     "OutReport": "outward",
-    "Overlap": "chunking",
-    "Policy": "policy",
-    "chain_canvases": "flow_fields",
-    "chain_fields": "flow_fields",
-    "consistent_pixels": "flow_fields",
+    "Overlap": "deployment.chunking",
+    "Policy": "deployment.policy",
+    "chain_canvases": "flow.fields",
+    "chain_fields": "flow.fields",
+    "consistent_pixels": "flow.fields",
     "end_pool": "workers",
-    "open_encoders": "encoders",
+    "open_encoders": "deployment.encoders",
     "PolicyActor": "serving",
     "Query": "serving",
     "RecordReport": "recording",
@@ -155,52 +155,52 @@ _HOMES = {
     "Session": "serving",
     "Simulator": "sims",
     "SimulatorError": "sims",
-    "Source": "manifest",
-    "SourceReport": "inspection",
-    "UnifiedDataset": "dataset",
-    "VideoWriter": "video",
-    "WriteReport": "unified",
-    "action_chunks": "horizon",
+    "Source": "unified.manifest",
+    "SourceReport": "conversion.inspection",
+    "UnifiedDataset": "unified.reading",
+    "VideoWriter": "unified.video",
+    "WriteReport": "unified.writing",
+    "action_chunks": "unified.horizon",
     "anchor": "anchoring",
-    "check_health": "health",
+    "check_health": "health.examining",
     "check_simulator": "sims",
-    "chunk_statistics": "horizon",
-    "compose": "canvas",
-    "convert": "conversion",
+    "chunk_statistics": "unified.horizon",
+    "compose": "conversion.canvas",
+    "convert": "conversion.episodes",
     "convert_out": "outward",
     "describe_state": "action_space",
-    "draw_health": "health_page",
+    "draw_health": "health.page",
     "environment_state": "sims",
     "families": "sims",
     "find_entry": "sims",
-    "fit_decoder": "latent_decoder",
-    "flow_canvas": "flow",
-    "half_written": "staging",
-    "inspect_dataset": "inspection",
-    "inspect_source": "inspection",
+    "fit_decoder": "deployment.latent_decoder",
+    "flow_canvas": "flow.canvases",
+    "half_written": "unified.staging",
+    "inspect_dataset": "conversion.inspection",
+    "inspect_source": "conversion.inspection",
     "install": "sims",
-    "is_finished": "staging",
-    "is_half_written": "staging",
+    "is_finished": "unified.staging",
+    "is_half_written": "unified.staging",
     "label_dataset": "relabel",
     "labeler_for": "labels",
-    "layout_for": "canvas",
-    "letterbox": "canvas",
-    "open_flow": "flow_choice",
+    "layout_for": "conversion.canvas",
+    "letterbox": "conversion.canvas",
+    "open_flow": "flow.choice",
     "open_simulator": "sims",
     "open_source": "readers",
-    "pool_views": "flow",
-    "read_bundle": "bundle",
+    "pool_views": "flow.canvases",
+    "read_bundle": "deployment.bundle",
     "read_token": "serving",
-    "read_video": "video",
-    "remove_camera_motion": "flow_fields",
+    "read_video": "unified.video",
+    "remove_camera_motion": "flow.fields",
     "replacing": "files",
     "record": "recording",
     "scene_of": "sims",
     "serve": "serving",
     "simulator_names": "sims",
-    "weights_hash": "bundle",
-    "write_bundle": "bundle",
-    "write_dataset": "unified",
+    "weights_hash": "deployment.bundle",
+    "write_bundle": "deployment.bundle",
+    "write_dataset": "unified.writing",
     "write_format": "exports.formats",
     "write_json": "files",
 }

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from motus_adapters.canvas import Layout, layout_for
-from motus_adapters.dataset import UnifiedDataset
+from motus_adapters.conversion.canvas import Layout, layout_for
 from motus_adapters.files import disk_errors, write_json
 from motus_adapters.labels import labeler_for
-from motus_adapters.manifest import Header, Source, hash_json
-from motus_adapters.staging import check_free
-from motus_adapters.unified import EpisodeData, write_dataset
+from motus_adapters.unified.manifest import Header, Source, hash_json
+from motus_adapters.unified.reading import UnifiedDataset
+from motus_adapters.unified.staging import check_free
+from motus_adapters.unified.writing import EpisodeData, write_dataset
 from motus_embodiments import (
     ActionAdapter,
     Appearance,

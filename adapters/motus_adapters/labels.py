@@ -10,10 +10,10 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from numpy import ndarray
 
-from motus_adapters.canvas import Layout
-from motus_adapters.flow import FLOW_SHAPE, flow_canvas
-from motus_adapters.flow_choice import FlowMethod, open_flow
-from motus_adapters.flow_fields import chain_canvases, remove_camera_motion
+from motus_adapters.conversion.canvas import Layout
+from motus_adapters.flow.canvases import FLOW_SHAPE, flow_canvas
+from motus_adapters.flow.choice import FlowMethod, open_flow
+from motus_adapters.flow.fields import chain_canvases, remove_camera_motion
 from motus_embodiments import DataError, MissingError, UsageError
 
 SHIPPED = Path(__file__).parent / "assets" / "codec"

@@ -13,14 +13,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from motus_adapters.assemble import EPISODES_PATH, assemble
-from motus_adapters.dataset import UnifiedDataset
 from motus_adapters.files import disk_errors, read_json, write_json
 from motus_adapters.labels import Labeler, labeler_for
-from motus_adapters.manifest import CANVAS, Header
-from motus_adapters.staging import APPLYING, PARTIAL, Staging, half_written, is_finished
-from motus_adapters.statistics import Pixels, Stats, episode_stats
-from motus_adapters.unified import Progress
+from motus_adapters.unified.assemble import EPISODES_PATH, assemble
+from motus_adapters.unified.manifest import CANVAS, Header
+from motus_adapters.unified.reading import UnifiedDataset
+from motus_adapters.unified.staging import APPLYING, PARTIAL, Staging, half_written, is_finished
+from motus_adapters.unified.statistics import Pixels, Stats, episode_stats
+from motus_adapters.unified.writing import Progress
 from motus_adapters.workers import check_engine, count, run
 from motus_embodiments import UsageError
 

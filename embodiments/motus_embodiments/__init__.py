@@ -13,8 +13,6 @@ from motus_embodiments.errors import (
 )
 
 if TYPE_CHECKING:
-    from motus_embodiments.actions import ActionAdapter as ActionAdapter
-    from motus_embodiments.appearance import Appearance as Appearance
     from motus_embodiments.cards import ActionSpec as ActionSpec
     from motus_embodiments.cards import Card as Card
     from motus_embodiments.cards import Channel as Channel
@@ -25,67 +23,69 @@ if TYPE_CHECKING:
     from motus_embodiments.cards import load_card as load_card
     from motus_embodiments.cards import read_card as read_card
     from motus_embodiments.cards import save_card as save_card
-    from motus_embodiments.coverage import Coverage as Coverage
-    from motus_embodiments.derive import derive_card as derive_card
-    from motus_embodiments.drafts import Draft as Draft
+    from motus_embodiments.drafting.derive import derive_card as derive_card
+    from motus_embodiments.drafting.drafts import Draft as Draft
+    from motus_embodiments.drafting.register import add_embodiment as add_embodiment
+    from motus_embodiments.drafting.register import check_card as check_card
+    from motus_embodiments.drafting.register import draft_embodiment as draft_embodiment
+    from motus_embodiments.drafting.register import write_draft as write_draft
     from motus_embodiments.kinematics import Kinematics as Kinematics
-    from motus_embodiments.mujoco_sampler import MujocoPoseSampler as MujocoPoseSampler
-    from motus_embodiments.portrait import save_portrait as save_portrait
-    from motus_embodiments.register import add_embodiment as add_embodiment
-    from motus_embodiments.register import check_card as check_card
-    from motus_embodiments.register import draft_embodiment as draft_embodiment
-    from motus_embodiments.register import write_draft as write_draft
-    from motus_embodiments.rendering import Renderer as Renderer
-    from motus_embodiments.sampling import Backend as Backend
-    from motus_embodiments.sampling import Plan as Plan
-    from motus_embodiments.sampling import PoseSampler as PoseSampler
-    from motus_embodiments.sampling import SampleReport as SampleReport
-    from motus_embodiments.sampling import Tally as Tally
-    from motus_embodiments.sampling import make_sampler as make_sampler
-    from motus_embodiments.skeleton import kinematic_model as kinematic_model
-    from motus_embodiments.surfaces import Surface as Surface
-    from motus_embodiments.surfaces import TrueFlow as TrueFlow
-    from motus_embodiments.surfaces import true_flow as true_flow
-    from motus_embodiments.workspace import Survey as Survey
-    from motus_embodiments.workspace import head_axes as head_axes
+    from motus_embodiments.numbers.actions import ActionAdapter as ActionAdapter
+    from motus_embodiments.pictures.appearance import Appearance as Appearance
+    from motus_embodiments.pictures.portrait import save_portrait as save_portrait
+    from motus_embodiments.pictures.rendering import Renderer as Renderer
+    from motus_embodiments.pictures.surfaces import Surface as Surface
+    from motus_embodiments.pictures.surfaces import TrueFlow as TrueFlow
+    from motus_embodiments.pictures.surfaces import true_flow as true_flow
+    from motus_embodiments.poses.coverage import Coverage as Coverage
+    from motus_embodiments.poses.mujoco_sampler import MujocoPoseSampler as MujocoPoseSampler
+    from motus_embodiments.poses.sampling import Backend as Backend
+    from motus_embodiments.poses.sampling import Plan as Plan
+    from motus_embodiments.poses.sampling import PoseSampler as PoseSampler
+    from motus_embodiments.poses.sampling import SampleReport as SampleReport
+    from motus_embodiments.poses.sampling import Tally as Tally
+    from motus_embodiments.poses.sampling import make_sampler as make_sampler
+    from motus_embodiments.poses.workspace import Survey as Survey
+    from motus_embodiments.poses.workspace import head_axes as head_axes
+    from motus_embodiments.robot_models.skeleton import kinematic_model as kinematic_model
 
 # Looked up on first use, so that a command's --help never pays for mujoco (PEP 562).
 _HOMES = {
-    "ActionAdapter": "actions",
+    "ActionAdapter": "numbers.actions",
     "ActionSpec": "cards",
-    "Appearance": "appearance",
-    "Backend": "sampling",
+    "Appearance": "pictures.appearance",
+    "Backend": "poses.sampling",
     "Card": "cards",
     "Channel": "cards",
-    "Coverage": "coverage",
-    "Draft": "drafts",
+    "Coverage": "poses.coverage",
+    "Draft": "drafting.drafts",
     "Kinematics": "kinematics",
-    "MujocoPoseSampler": "mujoco_sampler",
-    "Plan": "sampling",
-    "PoseSampler": "sampling",
-    "Renderer": "rendering",
-    "SampleReport": "sampling",
-    "Surface": "surfaces",
-    "Survey": "workspace",
-    "Tally": "sampling",
-    "TrueFlow": "surfaces",
-    "add_embodiment": "register",
+    "MujocoPoseSampler": "poses.mujoco_sampler",
+    "Plan": "poses.sampling",
+    "PoseSampler": "poses.sampling",
+    "Renderer": "pictures.rendering",
+    "SampleReport": "poses.sampling",
+    "Surface": "pictures.surfaces",
+    "Survey": "poses.workspace",
+    "Tally": "poses.sampling",
+    "TrueFlow": "pictures.surfaces",
+    "add_embodiment": "drafting.register",
     "card_differences": "cards",
     "card_files": "cards",
     "card_hash": "cards",
-    "check_card": "register",
-    "derive_card": "derive",
-    "draft_embodiment": "register",
-    "head_axes": "workspace",
-    "kinematic_model": "skeleton",
+    "check_card": "drafting.register",
+    "derive_card": "drafting.derive",
+    "draft_embodiment": "drafting.register",
+    "head_axes": "poses.workspace",
+    "kinematic_model": "robot_models.skeleton",
     "list_cards": "cards",
     "load_card": "cards",
-    "make_sampler": "sampling",
+    "make_sampler": "poses.sampling",
     "read_card": "cards",
     "save_card": "cards",
-    "save_portrait": "portrait",
-    "true_flow": "surfaces",
-    "write_draft": "register",
+    "save_portrait": "pictures.portrait",
+    "true_flow": "pictures.surfaces",
+    "write_draft": "drafting.register",
 }
 
 __all__ = [

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from motus_embodiments.orientations import Orientation
+from motus_embodiments.numbers.orientations import Orientation
 
 Side = Literal["left", "right"]
 Kind = Literal["joint", "position", "rotation", "gripper"]

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from motus_embodiments.drafts import refuse_unfinished, table_text
+from motus_embodiments.drafting.drafts import refuse_unfinished, table_text
 from motus_embodiments.errors import UsageError, nearest
 from motus_embodiments.schema import ActionSpec as ActionSpec
 from motus_embodiments.schema import Arm as Arm

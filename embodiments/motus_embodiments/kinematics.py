@@ -8,9 +8,9 @@ from numpy import ndarray
 
 from motus_embodiments.coupling import finger_table
 from motus_embodiments.errors import DataError, UsageError
-from motus_embodiments.models import find_model, load_card_model
+from motus_embodiments.numbers.rotations import to_matrix, to_vector
 from motus_embodiments.physics import mujoco
-from motus_embodiments.rotations import to_matrix, to_vector
+from motus_embodiments.robot_models.finding import find_model, load_card_model
 from motus_embodiments.schema import Arm, Card, Joint
 
 MOTION = 14  # per arm 3 translation, 3 rotation, 1 gripper; left first

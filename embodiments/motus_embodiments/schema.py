@@ -18,7 +18,7 @@ from motus_embodiments.arms import Gripper as Gripper
 from motus_embodiments.arms import Joint as Joint
 from motus_embodiments.arms import Side as Side
 from motus_embodiments.arms import Vector3 as Vector3
-from motus_embodiments.orientations import NAMES, Orientation
+from motus_embodiments.numbers.orientations import NAMES, Orientation
 
 Role = Literal["head", "left_wrist", "right_wrist"]
 Representation = Literal["joint_position", "ee_pose", "ee_position", "none"]

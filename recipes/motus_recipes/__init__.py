@@ -4,75 +4,75 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from motus_recipes.comparing import CompareReport as CompareReport
-    from motus_recipes.comparing import compare as compare
-    from motus_recipes.evaluation import EvalReport as EvalReport
-    from motus_recipes.evaluation import evaluate as evaluate
+    from motus_recipes.evaluation.closed_loop import EvalReport as EvalReport
+    from motus_recipes.evaluation.closed_loop import evaluate as evaluate
+    from motus_recipes.evaluation.comparing import CompareReport as CompareReport
+    from motus_recipes.evaluation.comparing import compare as compare
+    from motus_recipes.evaluation.frechet import MetricWeights as MetricWeights
+    from motus_recipes.evaluation.intervals import wilson as wilson
+    from motus_recipes.evaluation.sampling import SampleReport as SampleReport
+    from motus_recipes.evaluation.sampling import SamplesReport as SamplesReport
+    from motus_recipes.evaluation.sampling import sample as sample
+    from motus_recipes.evaluation.sampling import sample_all as sample_all
+    from motus_recipes.evaluation.scoring import Form as Form
+    from motus_recipes.evaluation.scoring import read_sheet as read_sheet
+    from motus_recipes.evaluation.scoring import score as score
     from motus_recipes.exporting import ExportReport as ExportReport
     from motus_recipes.exporting import export as export
-    from motus_recipes.frechet import MetricWeights as MetricWeights
     from motus_recipes.health.drawing import draw_codec_health as draw_codec_health
     from motus_recipes.health.report import CodecHealth as CodecHealth
     from motus_recipes.health.report import inspect_codec as inspect_codec
-    from motus_recipes.intervals import wilson as wilson
-    from motus_recipes.launching import LaunchReport as LaunchReport
-    from motus_recipes.launching import write_launch_script as write_launch_script
     from motus_recipes.library import Recipe as Recipe
     from motus_recipes.library import RecipeInfo as RecipeInfo
     from motus_recipes.library import describe as describe
     from motus_recipes.library import list_recipes as list_recipes
     from motus_recipes.library import load_recipe as load_recipe
-    from motus_recipes.planning import Plan as Plan
-    from motus_recipes.planning import plan as plan
-    from motus_recipes.reporting import ReportReport as ReportReport
-    from motus_recipes.reporting import report as report
-    from motus_recipes.runs import TrainReport as TrainReport
-    from motus_recipes.runs import train as train
-    from motus_recipes.sampling import SampleReport as SampleReport
-    from motus_recipes.sampling import SamplesReport as SamplesReport
-    from motus_recipes.sampling import sample as sample
-    from motus_recipes.sampling import sample_all as sample_all
-    from motus_recipes.scoring import Form as Form
-    from motus_recipes.scoring import read_sheet as read_sheet
-    from motus_recipes.scoring import score as score
+    from motus_recipes.reports.reporting import ReportReport as ReportReport
+    from motus_recipes.reports.reporting import report as report
     from motus_recipes.showcase import DemoReport as DemoReport
     from motus_recipes.showcase import demo as demo
+    from motus_recipes.training.launching import LaunchReport as LaunchReport
+    from motus_recipes.training.launching import write_launch_script as write_launch_script
+    from motus_recipes.training.planning import Plan as Plan
+    from motus_recipes.training.planning import plan as plan
+    from motus_recipes.training.runs import TrainReport as TrainReport
+    from motus_recipes.training.runs import train as train
 
 # Looked up on first use, so that a command's --help never pays for torch (PEP 562).
 _HOMES = {
     "CodecHealth": "health.report",
-    "CompareReport": "comparing",
+    "CompareReport": "evaluation.comparing",
     "DemoReport": "showcase",
-    "EvalReport": "evaluation",
+    "EvalReport": "evaluation.closed_loop",
     "ExportReport": "exporting",
-    "Form": "scoring",
-    "LaunchReport": "launching",
-    "MetricWeights": "frechet",
-    "Plan": "planning",
+    "Form": "evaluation.scoring",
+    "LaunchReport": "training.launching",
+    "MetricWeights": "evaluation.frechet",
+    "Plan": "training.planning",
     "Recipe": "library",
     "RecipeInfo": "library",
-    "ReportReport": "reporting",
-    "SampleReport": "sampling",
-    "SamplesReport": "sampling",
-    "TrainReport": "runs",
-    "compare": "comparing",
+    "ReportReport": "reports.reporting",
+    "SampleReport": "evaluation.sampling",
+    "SamplesReport": "evaluation.sampling",
+    "TrainReport": "training.runs",
+    "compare": "evaluation.comparing",
     "demo": "showcase",
     "describe": "library",
     "draw_codec_health": "health.drawing",
-    "evaluate": "evaluation",
+    "evaluate": "evaluation.closed_loop",
     "export": "exporting",
     "inspect_codec": "health.report",
     "list_recipes": "library",
     "load_recipe": "library",
-    "plan": "planning",
-    "read_sheet": "scoring",
-    "report": "reporting",
-    "sample": "sampling",
-    "sample_all": "sampling",
-    "score": "scoring",
-    "train": "runs",
-    "wilson": "intervals",
-    "write_launch_script": "launching",
+    "plan": "training.planning",
+    "read_sheet": "evaluation.scoring",
+    "report": "reports.reporting",
+    "sample": "evaluation.sampling",
+    "sample_all": "evaluation.sampling",
+    "score": "evaluation.scoring",
+    "train": "training.runs",
+    "wilson": "evaluation.intervals",
+    "write_launch_script": "training.launching",
 }
 
 __all__ = sorted(_HOMES)

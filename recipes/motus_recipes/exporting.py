@@ -20,16 +20,16 @@ from motus_adapters import (
     write_bundle,
     write_format,
 )
-from motus_adapters.bundle import DecoderConfig, build_model, model_config
+from motus_adapters.deployment.bundle import DecoderConfig, build_model, model_config
+from motus_adapters.deployment.measuring import Measured
+from motus_adapters.deployment.measuring import measure as measure_policy
 from motus_adapters.exports.formats import check_format
-from motus_adapters.measuring import Measured
-from motus_adapters.measuring import measure as measure_policy
 from motus_embodiments import Card, DataError, MismatchError, UsageError, load_card
 from motus_model import MODES, Role, Window, network_config
-from motus_recipes.checkpoints import Weights, read_weights
+from motus_recipes.data.windows import observed_windows
 from motus_recipes.latent_target import fit_target
-from motus_recipes.model_card import model_card, read_evaluation
-from motus_recipes.windows import observed_windows
+from motus_recipes.reports.model_card import model_card, read_evaluation
+from motus_recipes.training.checkpoints import Weights, read_weights
 
 RUNS = Path("runs")
 

@@ -20,8 +20,8 @@ from motus_adapters import (
 )
 from motus_embodiments import Card, DataError, MismatchError
 from motus_model import SIZES, ModelConfig, Window, load_codec
-from motus_recipes.cache import Cached, open_cached
-from motus_recipes.checkpoints import Weights
+from motus_recipes.data.cache import Cached, open_cached
+from motus_recipes.training.checkpoints import Weights
 
 HIDDEN = 256
 STEPS = 1500

@@ -10,13 +10,13 @@ from typing import Any
 
 from motus_adapters import anchor, convert, record
 from motus_embodiments import UsageError, add_embodiment, load_card
-from motus_recipes.evaluation import EvalReport, evaluate
+from motus_recipes.evaluation.closed_loop import EvalReport, evaluate
+from motus_recipes.evaluation.sampling import SampleReport, sample
 from motus_recipes.exporting import export
 from motus_recipes.library import load_recipe
-from motus_recipes.page import write_page
-from motus_recipes.runs import TrainReport, train
-from motus_recipes.sampling import SampleReport, sample
-from motus_recipes.stages import StageReport
+from motus_recipes.reports.demo_page import write_page
+from motus_recipes.training.runs import TrainReport, train
+from motus_recipes.training.stages import StageReport
 
 ENV = "gym-hil:PandaPickCube"
 CARD = "franka"

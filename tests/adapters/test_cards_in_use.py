@@ -10,7 +10,7 @@ from layouts.truth import make_truth
 
 from motus_adapters import UnifiedDataset, convert
 from motus_embodiments import Card, load_card
-from motus_embodiments.orientations import to_native
+from motus_embodiments.numbers.orientations import to_native
 
 
 def test_human_hands_have_motion_and_no_actions(tmp_path):

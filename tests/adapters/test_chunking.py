@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from motus_adapters import Overlap
-from motus_adapters.splice import Splice
+from motus_adapters.deployment.splice import Splice
 from motus_embodiments import DataError, UsageError
 
 STEPS, WIDTH = 8, 3

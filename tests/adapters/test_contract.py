@@ -5,7 +5,7 @@ import pytest
 
 from motus_adapters import ActionSpace, BundleConfig, Layout
 from motus_adapters.action_space import Normalizer
-from motus_adapters.bundle import contract
+from motus_adapters.deployment.bundle import contract
 from motus_embodiments import load_card
 from motus_model import PROMPT, Window
 
@@ -26,6 +26,6 @@ def test_the_prompt_belongs_to_the_contract_of_what_reads_it(size, prompt):
 
 def test_another_prompt_is_another_contract(monkeypatch):
     before = agreed("motus-8b")
-    monkeypatch.setattr("motus_adapters.bundle.PROMPT", "{instruction}{image}")
+    monkeypatch.setattr("motus_adapters.deployment.bundle.PROMPT", "{instruction}{image}")
     after = agreed("motus-8b")
     assert {key for key in before if before[key] != after[key]} == {"prompt"}

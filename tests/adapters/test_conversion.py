@@ -243,7 +243,7 @@ def test_memory_does_not_grow_with_episodes(layouts, tmp_path, monkeypatch):
     """The peak of traced allocations hardly changes from 50 to 100 episodes."""
     import tracemalloc
 
-    monkeypatch.setattr("motus_adapters.assemble._ROWS", 4)
+    monkeypatch.setattr("motus_adapters.unified.assemble._ROWS", 4)
     peaks = []
     for count in (50, 100):
         truths = [layouts.truth(i % 4, ("img",), (2, 2), "go", 10.0) for i in range(count)]

@@ -13,7 +13,8 @@ _CRASHES = """
 import filecmp, os, shutil, sys
 from pathlib import Path
 from motus_adapters import convert, label_dataset
-import motus_adapters.conversion, motus_adapters.relabel, motus_adapters.readers.replay_buffer
+import motus_adapters.conversion.episodes, motus_adapters.relabel
+import motus_adapters.readers.replay_buffer
 if sys.argv[4] != "none":
     import motus_model
 

@@ -116,7 +116,7 @@ def _in_little_memory(source, out, card="aloha", **options):
     """Convert in a process that may take 1.5 GB more than it has; gives its exit code and words."""
     code = (
         "import resource, sys; from pathlib import Path; import motus_cli.app as app\n"
-        "import motus_adapters.conversion, motus_adapters.readers.hdf5, zarr\n"
+        "import motus_adapters.conversion.episodes, motus_adapters.readers.hdf5, zarr\n"
         "held = int(Path('/proc/self/status').read_text().partition('VmData:')[2].split()[0])\n"
         "limit = held * 1024 + 1536 * 2**20\n"
         "resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))\n"

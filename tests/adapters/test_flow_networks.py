@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torchvision.models.optical_flow import raft_large, raft_small
 
 from motus_adapters import flow_canvas, layout_for, open_flow
-from motus_adapters.flow_networks import NetworkFlow
+from motus_adapters.flow.networks import NetworkFlow
 from motus_embodiments import DataError, MissingError, UsageError
 from tests.adapters.pictures import shifted, texture
 

@@ -22,8 +22,8 @@ from motus_adapters import (
     layout_for,
     write_dataset,
 )
-from motus_adapters.health_checks import lags_of
-from motus_adapters.health_episode import lag_sums
+from motus_adapters.health.checks import lags_of
+from motus_adapters.health.episode import lag_sums
 from motus_cli.app import main
 from motus_embodiments import Card, DataError
 

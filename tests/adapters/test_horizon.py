@@ -15,7 +15,7 @@ from motus_adapters import (
     chunk_statistics,
     write_dataset,
 )
-from motus_adapters.horizon import ACTION_STATS
+from motus_adapters.unified.horizon import ACTION_STATS
 from motus_embodiments import ActionAdapter, load_card
 
 

@@ -178,7 +178,7 @@ def test_labels_half_put_in_are_finished_or_replaced_never_used(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("motus_adapters.assemble._write_tasks", broken)
+        patched.setattr("motus_adapters.unified.assemble._write_tasks", broken)
         with pytest.raises(KeyboardInterrupt):  # the data files have the new labels by then
             label_dataset(out, codecs[1], rates=(5,), force=True)
     with pytest.raises(DataError, match="half written"):

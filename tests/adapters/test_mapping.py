@@ -13,7 +13,7 @@ from layouts.robotwin import NEW_CAMERAS, OLD_CAMERAS, write_robotwin_new, write
 from layouts.truth import Truth, make_truth
 
 from motus_adapters import ColumnMap, convert, inspect_source, open_source
-from motus_adapters.canonical import numbers_of
+from motus_adapters.conversion.canonical import numbers_of
 from motus_adapters.readers import Part
 from motus_embodiments import Card, DataError, UsageError, load_card
 

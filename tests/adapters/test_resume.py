@@ -15,7 +15,8 @@ from motus_embodiments import DataError, MismatchError
 # test can kill it in between.
 _RUN = """
 import sys, time
-from motus_adapters import conversion, label_dataset
+from motus_adapters.conversion import episodes as conversion
+from motus_adapters import label_dataset
 source, out, workers, resume = sys.argv[1:5]
 tell = lambda done, total, key: (print(done, flush=True), time.sleep(0.3))
 if __name__ == "__main__":
@@ -60,7 +61,8 @@ def test_sigkill_and_resume(pusht_source, tmp_path, layouts, undisturbed, worker
 _KILLS = """
 import filecmp, multiprocessing, os, random, shutil, signal, sys, time
 from pathlib import Path
-from motus_adapters import conversion, workers
+from motus_adapters.conversion import episodes as conversion
+from motus_adapters import workers
 import motus_adapters.readers.replay_buffer
 
 source, calm, base, kills = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])

@@ -131,7 +131,7 @@ _ENCODE = """
 import sys
 from pathlib import Path
 import cv2, numpy as np
-from motus_adapters.video import VideoWriter
+from motus_adapters.unified.video import VideoWriter
 small = np.random.default_rng(0).integers(0, 255, (26, 35, 3), dtype=np.uint8)
 texture = cv2.resize(small, (320, 240))
 writer = VideoWriter(Path(sys.argv[1]), 10.0, (320, 240))

@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 
 from motus_cli.training_view import LEVELS, POINTS, Curve, TrainingView, training_view
-from motus_recipes.step_note import StepNote
+from motus_recipes.training.step_note import StepNote
 
 
 def note(done: int, **changes: Any) -> StepNote:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from motus_embodiments import Card, MissingError, list_cards
-from motus_embodiments.models import model_files
+from motus_embodiments.robot_models.finding import model_files
 
 ARM = """
 <mujoco model="toy">

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from motus_embodiments import ActionAdapter, Card, DataError, MissingError, list_cards
-from motus_embodiments.models import model_files
-from motus_embodiments.pairs import exchange
+from motus_embodiments.numbers.pairs import exchange
+from motus_embodiments.robot_models.finding import model_files
 
 FRAMES = 200
 

@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from motus_embodiments import ActionAdapter, Card, DataError, list_cards, load_card
-from motus_embodiments.rotations import to_matrix
+from motus_embodiments.numbers.rotations import to_matrix
 from tests.embodiments.conftest import shipped_with_models
 
 CARDS = [pytest.param(card, id=card.name) for card, _ in list_cards()]

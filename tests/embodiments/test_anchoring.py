@@ -12,8 +12,8 @@ import pytest
 
 from motus_adapters import anchoring
 from motus_adapters.anchoring import COVERAGE, TASK, AnchorJob, anchor
-from motus_adapters.dataset import UnifiedDataset
-from motus_adapters.unified import write_dataset
+from motus_adapters.unified.reading import UnifiedDataset
+from motus_adapters.unified.writing import write_dataset
 from motus_embodiments import ActionAdapter, MissingError, UsageError, load_card, save_card
 
 SIZES = {"episodes": 3, "frames": 8, "size": 32}
@@ -38,7 +38,8 @@ def test_anchoring_data_is_the_same_for_any_number_of_workers(toy, tmp_path):
 KILLED = """
 import os, sys
 from pathlib import Path
-from motus_adapters import anchoring, unified
+from motus_adapters.unified import writing as unified
+from motus_adapters import anchoring
 from motus_embodiments import load_card
 
 def die_at(done, total, note):

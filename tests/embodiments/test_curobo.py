@@ -16,14 +16,14 @@ import yaml
 from pydantic import ValidationError
 
 from motus_embodiments import Kinematics, make_sampler
-from motus_embodiments.collisions import Collisions
-from motus_embodiments.curobo_config import RobotFile, SceneFile, write_curobo
-from motus_embodiments.curobo_robot import CuroboRobot
-from motus_embodiments.curobo_sampler import CuroboPoseSampler
-from motus_embodiments.mujoco_sampler import MujocoPoseSampler
-from motus_embodiments.sphere_model import SphereModel
-from motus_embodiments.spheres import fit_spheres
-from motus_embodiments.workspace import random_states
+from motus_embodiments.curobo.config import RobotFile, SceneFile, write_curobo
+from motus_embodiments.curobo.robot import CuroboRobot
+from motus_embodiments.curobo.sampler import CuroboPoseSampler
+from motus_embodiments.curobo.sphere_model import SphereModel
+from motus_embodiments.curobo.spheres import fit_spheres
+from motus_embodiments.poses.collisions import Collisions
+from motus_embodiments.poses.mujoco_sampler import MujocoPoseSampler
+from motus_embodiments.poses.workspace import random_states
 from tests.embodiments import curobo_stand_in
 from tests.embodiments.conftest import shipped_with_models
 from tests.embodiments.record_curobo import record
@@ -179,9 +179,9 @@ def test_a_call_that_curobo_does_not_have_fails(toy_files, monkeypatch):
 
 
 def test_the_sampler_goes_through_curobo_and_is_checked_by_mujoco(toy, monkeypatch):
-    monkeypatch.setattr("motus_embodiments.curobo_sampler._SCOUTS", 4000)
+    monkeypatch.setattr("motus_embodiments.curobo.sampler._SCOUTS", 4000)
     calls = curobo_stand_in.install(monkeypatch)
-    monkeypatch.setattr("motus_embodiments.sampling.curobo_lacks", lambda: "")
+    monkeypatch.setattr("motus_embodiments.poses.sampling.curobo_lacks", lambda: "")
     chosen = make_sampler(toy, "auto", seed=2)
     assert (chosen.backend, chosen.note) == ("curobo", "")
     sampler = chosen.sampler

@@ -154,7 +154,7 @@ def test_a_card_that_differs_from_its_model_is_refused(toy, toy_model, tmp_path,
         "joint 'turn': low is -2.0, in the model -1",
         "joint 'turn': high is 2.0, in the model 1",
     )
-    from motus_embodiments import register
+    from motus_embodiments.drafting import register
 
     monkeypatch.setattr(register, "finished", lambda _draft: toy)
     with pytest.raises(MismatchError, match="'turn'"):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from motus_embodiments import ActionAdapter, DataError, UsageError, add_embodiment, draft_embodiment
-from motus_embodiments.from_dataset import read_metadata
+from motus_embodiments.drafting.from_dataset import read_metadata
 from tests.embodiments.test_real_recordings import gr1
 
 TWO_ARMS = [f"{side}_{name}.pos" for side in ("right", "left") for name in ("a", "b", "gripper")]

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from motus_embodiments import Card, DataError, Kinematics, MissingError, UsageError, load_card
-from motus_embodiments.rotations import to_matrix, to_vector
+from motus_embodiments.numbers.rotations import to_matrix, to_vector
 from tests.embodiments.conftest import shipped_with_models
 
 MODELS = shipped_with_models()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from motus_embodiments import Card, DataError, Kinematics, MissingError, derive_card
-from motus_embodiments.models import find_model, load_model, model_file
+from motus_embodiments.robot_models.finding import find_model, load_model, model_file
 from tests.embodiments.conftest import ARM, OPTIONS
 
 BALL = """o ball

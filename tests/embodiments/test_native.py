@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from motus_embodiments import ActionAdapter, Card, DataError, Kinematics
-from motus_embodiments.orientations import NAMES, from_native, to_native
-from motus_embodiments.rotations import to_matrix, to_vector
+from motus_embodiments.numbers.orientations import NAMES, from_native, to_native
+from motus_embodiments.numbers.rotations import to_matrix, to_vector
 
 FORMS = list(NAMES)
 QUICK = settings(max_examples=20, deadline=None)

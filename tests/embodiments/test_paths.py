@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from motus_embodiments.paths import CHECK_STEP, detour, leg, minimum_jerk, seconds, tour
+from motus_embodiments.poses.paths import CHECK_STEP, detour, leg, minimum_jerk, seconds, tour
 
 SPEED = np.array([1.0, 2.0])
 POINTS = st.lists(st.tuples(*[st.floats(-3, 3)] * 2), min_size=1, max_size=6, unique=True)

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from motus_embodiments import Card, Renderer, UsageError, load_card, rendering
+from motus_embodiments import Card, Renderer, UsageError, load_card
 from motus_embodiments.physics import mujoco
+from motus_embodiments.pictures import rendering
 from tests.embodiments.conftest import shipped_with_models
 
 

@@ -15,12 +15,12 @@ from motus_embodiments import (
     load_card,
     make_sampler,
 )
-from motus_embodiments.collisions import Collisions
-from motus_embodiments.coverage import Grid, draw_coverage
-from motus_embodiments.mujoco_sampler import SPEEDS
 from motus_embodiments.physics import mujoco
-from motus_embodiments.sampling import COUNTS
-from motus_embodiments.workspace import MARGIN, HeadView, random_states
+from motus_embodiments.poses.collisions import Collisions
+from motus_embodiments.poses.coverage import Grid, draw_coverage
+from motus_embodiments.poses.mujoco_sampler import SPEEDS
+from motus_embodiments.poses.sampling import COUNTS
+from motus_embodiments.poses.workspace import MARGIN, HeadView, random_states
 from tests.embodiments.conftest import ARM, OPTIONS, shipped_with_models
 
 MODELS = shipped_with_models()

@@ -22,7 +22,7 @@ from motus_adapters import (
     write_bundle,
     write_dataset,
 )
-from motus_adapters.bundle import model_config
+from motus_adapters.deployment.bundle import model_config
 from motus_embodiments import ActionAdapter, load_card
 from motus_model import MotusModel, Window
 from motus_recipes import evaluate, load_recipe, sample_all, train

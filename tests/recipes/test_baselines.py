@@ -11,10 +11,10 @@ import torch
 from motus_adapters import Policy, UnifiedDataset
 from motus_embodiments import DataError, MismatchError, UsageError
 from motus_recipes import load_recipe, sample, train
-from motus_recipes.backbones import has_lite0
-from motus_recipes.baselines import InverseDynamics, read_baselines
-from motus_recipes.cache import open_cached
-from motus_recipes.windows import cut_all, joined, which_episodes
+from motus_recipes.data.cache import open_cached
+from motus_recipes.data.windows import cut_all, joined, which_episodes
+from motus_recipes.evaluation.backbones import has_lite0
+from motus_recipes.evaluation.baselines import InverseDynamics, read_baselines
 
 pytestmark = pytest.mark.skipif(not has_lite0(), reason="EfficientNet-Lite0 is not installed")
 SMALL = [

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from motus_recipes import report
-from motus_recipes.page import write_page
+from motus_recipes.reports.demo_page import write_page
 from motus_recipes.showcase import DemoReport, Success
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome", "chromium-headless-shell")

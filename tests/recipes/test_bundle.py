@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from motus_adapters import Counts, Observation, Policy
-from motus_adapters.limits import LAG, Limits
+from motus_adapters.deployment.limits import LAG, Limits
 from motus_embodiments import DataError, Kinematics, MismatchError, kinematic_model, load_card
 
 PICTURE = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
@@ -112,7 +112,7 @@ def test_resealed_files_must_still_agree_with_their_terms(copy: Path):
 
 
 def test_measured_times_are_no_part_of_the_contract(copy: Path):
-    from motus_adapters.measuring import measure
+    from motus_adapters.deployment.measuring import measure
 
     before = Policy.load(copy).digest
     found = measure(copy)

@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from motus_embodiments import DataError
-from motus_recipes.averaging import Average
-from motus_recipes.checkpoints import Training, load_checkpoint, save_checkpoint, transfer
-from motus_recipes.engine import Engine
 from motus_recipes.schema import EngineSpec, Optimizer
-from motus_recipes.trainer import rate
+from motus_recipes.training.averaging import Average
+from motus_recipes.training.checkpoints import Training, load_checkpoint, save_checkpoint, transfer
+from motus_recipes.training.engine import Engine
+from motus_recipes.training.trainer import rate
 
 
 def test_transfer_accounts_for_every_key():

@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from motus_embodiments import DataError, MissingError, head_axes, load_card
-from motus_recipes.codec_training import (
+from motus_recipes.data.mixture import Source
+from motus_recipes.schema import Stage
+from motus_recipes.training.codec_training import (
     ARMS,
     CodecMixture,
     CodecObjective,
@@ -17,8 +19,6 @@ from motus_recipes.codec_training import (
     mirror,
     read_labels,
 )
-from motus_recipes.mixture import Source
-from motus_recipes.schema import Stage
 
 STAGE = {
     "name": "codec",
@@ -174,7 +174,7 @@ def test_in_a_mirror_a_move_to_the_right_is_one_to_the_left():
 
 
 def test_labels_are_turned_to_the_head_camera(monkeypatch):
-    import motus_recipes.codec_training as training
+    import motus_recipes.training.codec_training as training
 
     turn = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
     monkeypatch.setattr(training, "head_axes", lambda card: turn[None])

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from motus_embodiments import MismatchError, UsageError
 from motus_model import SIZES, Motus
 from motus_recipes import load_recipe, train
-from motus_recipes.checkpoints import read_weights
-from motus_recipes.engine import Engine
-from motus_recipes.lora import add_lora, merge_lora
-from motus_recipes.metrics import FEW, Explosion
-from motus_recipes.mixture import Mixture, Row, Source
+from motus_recipes.data.mixture import Mixture, Row, Source
 from motus_recipes.schema import EngineSpec, Lora, Optimizer
-from motus_recipes.trainer import DivergedError, Loop, fit, parameter_groups
+from motus_recipes.training.checkpoints import read_weights
+from motus_recipes.training.engine import Engine
+from motus_recipes.training.lora import add_lora, merge_lora
+from motus_recipes.training.metrics import FEW, Explosion
+from motus_recipes.training.trainer import DivergedError, Loop, fit, parameter_groups
 
 
 class Loss(NamedTuple):

@@ -14,8 +14,8 @@ import pytest
 from motus_embodiments import UsageError
 from motus_model import SIZES
 from motus_recipes import load_recipe, train
-from motus_recipes.cache import open_cached
-from motus_recipes.folder_cache import FolderCache
+from motus_recipes.data.cache import open_cached
+from motus_recipes.data.folder_cache import FolderCache
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process.*fork:DeprecationWarning")
 ENTRY = 1000  # bytes

@@ -16,7 +16,7 @@ from motus_adapters import Policy, compose, layout_for, letterbox, write_format
 from motus_adapters.exports import onnx_export, runner
 from motus_adapters.exports.narrow import narrow
 from motus_embodiments import MismatchError, UsageError, load_card
-from motus_recipes.windows import observed_windows
+from motus_recipes.data.windows import observed_windows
 
 has_onnx = pytest.mark.skipif(
     not all(find_spec(name) for name in ("onnx", "onnxruntime", "onnxscript")),

@@ -11,9 +11,10 @@ from safetensors.torch import save_file
 from torch import nn
 
 from motus_embodiments import DataError, MissingError, UsageError
-from motus_recipes import MetricWeights, frechet
-from motus_recipes.backbones import IMAGENET, Backbone, has_lite0, open_backbone
-from motus_recipes.frechet import frechet_distance, score_sets
+from motus_recipes import MetricWeights
+from motus_recipes.evaluation import frechet
+from motus_recipes.evaluation.backbones import IMAGENET, Backbone, has_lite0, open_backbone
+from motus_recipes.evaluation.frechet import frechet_distance, score_sets
 
 pytest.importorskip("torchmetrics", reason="the extra `metrics` is not installed")
 needs_lite0 = pytest.mark.skipif(not has_lite0(), reason="EfficientNet-Lite0 is not installed")

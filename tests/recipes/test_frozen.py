@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from motus_model import SIZES, EncoderPlaces, Encoders, MotusModel, load_encoders
-from motus_recipes.cache import open_cached
-from motus_recipes.frozen import FrozenOutputs, stack
+from motus_recipes.data.cache import open_cached
+from motus_recipes.data.frozen import FrozenOutputs, stack
 from tests.model.tiny_hub import write_qwen, write_umt5, write_vae
 
 CPU = torch.device("cpu")

@@ -24,7 +24,7 @@ from motus_model.official import FILE, write_official
 from motus_model.understanding_expert import UnderstandingConfig
 from motus_model.video_expert import VideoConfig
 from motus_recipes import export, load_recipe, train
-from motus_recipes.checkpoints import read_weights
+from motus_recipes.training.checkpoints import read_weights
 from tests.model.tiny_hub import write_qwen, write_umt5, write_vae
 
 # Stage 2 of the official code: no state, no registers, 14 latent numbers.

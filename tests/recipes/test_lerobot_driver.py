@@ -11,7 +11,7 @@ import torch
 from motus_adapters import Observation, open_simulator
 from motus_embodiments import DataError, MismatchError, UsageError
 from motus_recipes import evaluate
-from motus_recipes.driving import make_driver, run_episode
+from motus_recipes.evaluation.driving import make_driver, run_episode
 
 SIDE = 48
 ENV = "toy:Slide"

@@ -10,7 +10,7 @@ from motus_adapters import label_dataset
 from motus_embodiments import MismatchError
 from motus_model import CodecConfig, LatentActionCodec
 from motus_recipes import load_recipe, train
-from motus_recipes.sources import find_datasets
+from motus_recipes.data.sources import find_datasets
 
 
 @pytest.fixture(scope="module")

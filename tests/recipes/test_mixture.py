@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from motus_recipes.mixture import Mixture, Source
+from motus_recipes.data.mixture import Mixture, Source
 
 
 def mixture(weights: list[float], windows: list[int], batch: int, seed: int = 0) -> Mixture:
@@ -65,8 +65,8 @@ def test_a_thousand_batches_have_the_asked_shares_within_a_hundredth():
 
 
 def test_two_processes_share_the_rows_of_one():
-    from motus_recipes.engine import Engine
     from motus_recipes.schema import EngineSpec
+    from motus_recipes.training.engine import Engine
 
     rows = mixture([1, 3], [9, 20], 8).draw(5)
     engine = Engine(EngineSpec(microbatch=2), "cpu")

@@ -10,13 +10,13 @@ import yaml
 
 from motus_embodiments import UsageError
 from motus_recipes import load_recipe, plan, write_launch_script
-from motus_recipes.launching import LAUNCHERS
-from motus_recipes.planning import FLOAT, GIB, Load
+from motus_recipes.training.launching import LAUNCHERS
+from motus_recipes.training.planning import FLOAT, GIB, Load
 
 MEASURE = """
 import sys, torch
 from motus_model import SIZES, Motus
-from motus_recipes.counting import forward
+from motus_recipes.training.counting import forward
 torch.set_num_threads(1)
 model, batch = SIZES["tiny"], int(sys.argv[1])
 def status(name):

@@ -10,13 +10,13 @@ import pytest
 from motus_adapters import Simulator, UnifiedDataset, environment_state, families
 from motus_embodiments import MismatchError
 from motus_recipes import EvalReport, wilson
-from motus_recipes.driving import Episode
-from motus_recipes.evaluation import summarize
+from motus_recipes.evaluation.closed_loop import summarize
+from motus_recipes.evaluation.driving import Episode
+from motus_recipes.evaluation.protocol_card import ProtocolCard
 from motus_recipes.experiments.bed import LIFT, Arm, Bed, Data
 from motus_recipes.experiments.grid import Cell, Grid
 from motus_recipes.experiments.pretraining import Experiment
 from motus_recipes.experiments.pretraining_page import rows_of, table
-from motus_recipes.protocol_card import ProtocolCard
 
 SMALL = [
     f"stages.{stage}.{key}={value}"

@@ -8,7 +8,7 @@ import pytest
 
 from motus_embodiments import DataError, UsageError
 from motus_recipes import report
-from motus_recipes.charts import POINTS, smoothed, thinned
+from motus_recipes.reports.charts import POINTS, smoothed, thinned
 
 VOID = ("meta", "img")
 

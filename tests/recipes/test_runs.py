@@ -14,7 +14,7 @@ import torch
 from motus_adapters import Policy
 from motus_embodiments import DataError, MismatchError, UsageError
 from motus_recipes import export, load_recipe, sample, train
-from motus_recipes.checkpoints import read_weights
+from motus_recipes.training.checkpoints import read_weights
 
 SMALL = (
     *(

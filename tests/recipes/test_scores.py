@@ -9,8 +9,9 @@ import torch
 from safetensors.torch import save_file
 
 from motus_embodiments import Channel, DataError, MissingError, UsageError, load_card
-from motus_recipes import sample_all, scores
-from motus_recipes.scores import nearest_turns, psnr, score_actions, score_frames
+from motus_recipes import sample_all
+from motus_recipes.evaluation import scores
+from motus_recipes.evaluation.scores import nearest_turns, psnr, score_actions, score_frames
 
 torchmetrics = pytest.importorskip("torchmetrics", reason="the extra `metrics` is not installed")
 GENERATOR = np.random.default_rng(0)

@@ -5,7 +5,7 @@ import io
 import pytest
 
 from motus_recipes import compare
-from motus_recipes.evaluation import read_evaluation_file
+from motus_recipes.evaluation.closed_loop import read_evaluation_file
 
 SHEET = """
 task: push

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from motus_adapters import Policy, UnifiedDataset
-from motus_recipes.driving import PolicyDriver
-from motus_recipes.mixture import seeds
-from motus_recipes.sampling import solve
-from motus_recipes.windows import Windows, cut
+from motus_recipes.data.mixture import seeds
+from motus_recipes.data.windows import Windows, cut
+from motus_recipes.evaluation.driving import PolicyDriver
+from motus_recipes.evaluation.sampling import solve
 
 
 class Listening:

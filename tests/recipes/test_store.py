@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from motus_recipes.store import TensorStore
+from motus_recipes.data.store import TensorStore
 
 ENTRY = 4 * 1000  # bytes of numbers in an entry
 
@@ -82,7 +82,7 @@ def test_what_is_used_stays(tmp_path):
 WRITER = """
 import sys, torch
 from pathlib import Path
-from motus_recipes.store import TensorStore
+from motus_recipes.data.store import TensorStore
 store = TensorStore(Path(sys.argv[1]), int(sys.argv[2]))
 for turn in range(3):
     for number in range(40):

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from motus_embodiments import DataError, MismatchError, UsageError
 from motus_recipes import compare, evaluate
-from motus_recipes.evaluation import read_evaluation_file
-from motus_recipes.intervals import mcnemar, newcombe, newcombe_paired
+from motus_recipes.evaluation.closed_loop import read_evaluation_file
+from motus_recipes.evaluation.intervals import mcnemar, newcombe, newcombe_paired
 
 ENV = "toy:Slide"
 SOLVED = st.integers(0, 40)

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from accelerate import PartialState
 
-from motus_recipes.engine import Engine, ProcessLostError
 from motus_recipes.schema import EngineSpec
+from motus_recipes.training.engine import Engine, ProcessLostError
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process.*fork:DeprecationWarning")
 TIMEOUT = 3.0  # s

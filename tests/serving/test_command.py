@@ -24,7 +24,7 @@ def bundle(tmp_path_factory):
 
     from motus_adapters import BundleConfig, Layout, Normalizer, write_bundle
     from motus_adapters.action_space import ActionSpace
-    from motus_adapters.bundle import model_config
+    from motus_adapters.deployment.bundle import model_config
     from motus_embodiments import load_card
     from motus_model import MotusModel, Window
 
@@ -112,7 +112,7 @@ def reseal(folder):
     """Make the contract of a changed folder whole again, as an attacker would."""
     import hashlib
 
-    from motus_adapters.manifest import hash_json
+    from motus_adapters.unified.manifest import hash_json
 
     path = folder / "contract.json"
     agreed = json.loads(path.read_text())

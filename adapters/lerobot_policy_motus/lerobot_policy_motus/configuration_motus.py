@@ -7,8 +7,8 @@ from lerobot.configs import NormalizationMode, PreTrainedConfig
 from lerobot.optim import AdamWConfig, CosineDecayWithWarmupSchedulerConfig
 
 from motus_adapters import BundleConfig
-from motus_adapters.bundle import BUNDLE_VERSION
-from motus_adapters.lerobot_files import POLICY_TYPE
+from motus_adapters.deployment.bundle import BUNDLE_VERSION
+from motus_adapters.deployment.lerobot_files import POLICY_TYPE
 from motus_embodiments import UsageError, nearest
 from motus_model import MODES, SIZES
 

@@ -16,8 +16,8 @@ from motus_adapters import (
     describe_state,
     layout_for,
 )
-from motus_adapters.lerobot_files import IMAGE, IMAGES
-from motus_adapters.staging import MANIFEST
+from motus_adapters.deployment.lerobot_files import IMAGE, IMAGES
+from motus_adapters.unified.staging import MANIFEST
 from motus_embodiments import ActionAdapter, Card, UsageError, load_card
 
 SAMPLES = 20_000  # frames that statistics are fitted on

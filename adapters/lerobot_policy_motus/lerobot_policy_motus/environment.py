@@ -17,7 +17,7 @@ from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.envs.configs import EnvConfig
 
 from motus_adapters import open_simulator
-from motus_adapters.lerobot_files import IMAGES, POLICY_TYPE
+from motus_adapters.deployment.lerobot_files import IMAGES, POLICY_TYPE
 from motus_embodiments import load_card
 
 ACTION, STATE, RATE = "action", "observation.state", "control_rate"

@@ -19,9 +19,9 @@ import motus_model
 from lerobot_policy_motus.configuration_motus import MotusConfig
 from lerobot_policy_motus.dataset import card_and_layout, fit_space
 from motus_adapters import ActionSpace, Policy, read_bundle
-from motus_adapters.bundle import build_model, fill_bundle
-from motus_adapters.lerobot_files import CANVAS_KEY, POLICY_TYPE, lerobot_config
-from motus_adapters.policy import DECODER, load_weights, make_decoder
+from motus_adapters.deployment.bundle import build_model, fill_bundle
+from motus_adapters.deployment.lerobot_files import CANVAS_KEY, POLICY_TYPE, lerobot_config
+from motus_adapters.deployment.policy import DECODER, load_weights, make_decoder
 from motus_embodiments import MismatchError, UsageError
 from motus_model import Batch, FlowLoss, MotusModel, Noise, TimeSampler, Window
 

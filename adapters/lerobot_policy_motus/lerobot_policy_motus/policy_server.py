@@ -9,7 +9,7 @@ It unpickles what clients send, as LeRobot's own does: serve only clients that y
 from lerobot.async_inference import constants, policy_server
 from lerobot.utils.import_utils import register_third_party_plugins
 
-from motus_adapters.lerobot_files import POLICY_TYPE
+from motus_adapters.deployment.lerobot_files import POLICY_TYPE
 
 
 def main() -> None:

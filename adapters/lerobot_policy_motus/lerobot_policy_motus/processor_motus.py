@@ -21,8 +21,8 @@ from torch import Tensor
 
 from lerobot_policy_motus.configuration_motus import MotusConfig
 from motus_adapters import ActionSpace, BundleConfig, Counts
-from motus_adapters.guard import Guard
-from motus_adapters.lerobot_files import (
+from motus_adapters.deployment.guard import Guard
+from motus_adapters.deployment.lerobot_files import (
     CANVAS_KEY,
     IMAGE,
     IMAGES,

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from motus_adapters.deployment.policy import Policy
 from motus_adapters.exports.runner import words
-from motus_adapters.policy import Policy
 from motus_embodiments import UsageError
 from motus_model import MODES, Mode, MotusModel, Role
 from motus_model.encoders import TinyPerception, WordEncoder

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from motus_adapters.deployment.policy import Policy
 from motus_adapters.exports import runner
-from motus_adapters.policy import Policy
 from motus_embodiments import Card, Kinematics, UsageError
 from motus_embodiments.physics import mujoco
 from motus_model import MODES

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from motus_adapters.deployment.policy import Policy
 from motus_adapters.exports import onnx_export, torch_export
 from motus_adapters.exports.narrow import PRECISIONS, Precision
 from motus_adapters.exports.observed import Observed
 from motus_adapters.files import disk_errors
-from motus_adapters.policy import Policy
 from motus_embodiments import MismatchError, UsageError, nearest
 
 FORMATS = ("onnx", "torch-export")

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from motus_adapters.deployment.policy import Policy
 from motus_adapters.exports import runner
 from motus_adapters.exports.action_path import Graph, graphs
 from motus_adapters.exports.description import describe
 from motus_adapters.exports.narrow import SMALLEST, Precision
 from motus_adapters.exports.observed import Observed
-from motus_adapters.policy import Policy
 from motus_embodiments import MissingError
 
 OPSET = 20

@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 
+from motus_adapters.deployment.policy import Policy
 from motus_adapters.exports.action_path import ENCODED, graphs
 from motus_adapters.exports.narrow import PRECISIONS, Precision, narrow
 from motus_adapters.exports.observed import Observed
 from motus_adapters.exports.runner import words
-from motus_adapters.policy import Policy
 from motus_model import MODES
 from motus_model.encoders import TinyPerception
 from motus_model.flow_matching import schedule

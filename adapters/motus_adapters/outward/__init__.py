@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
-from motus_adapters.dataset import UnifiedDataset
 from motus_adapters.files import disk_errors, sync
 from motus_adapters.outward.episodes import OutEpisode, episodes_of, plan_of
+from motus_adapters.unified.reading import UnifiedDataset
 from motus_embodiments import UsageError, nearest
 
 Progress = Callable[[int, int, str], None]

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from motus_adapters.canvas import Layout
-from motus_adapters.dataset import UnifiedDataset
+from motus_adapters.conversion.canvas import Layout
+from motus_adapters.unified.reading import UnifiedDataset
 from motus_embodiments import ActionAdapter, Card
 
 

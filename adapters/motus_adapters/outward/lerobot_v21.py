@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 
 from motus_adapters.files import write_json
 from motus_adapters.outward.episodes import OutEpisode, Plan
-from motus_adapters.statistics import QUANTILES, Pixels, Stats, episode_stats
-from motus_adapters.video import VideoWriter
+from motus_adapters.unified.statistics import QUANTILES, Pixels, Stats, episode_stats
+from motus_adapters.unified.video import VideoWriter
 from motus_embodiments import DataError
 
 _CHUNK = 1000  # episodes a folder, LeRobot's default

@@ -14,7 +14,7 @@ from motus_adapters.readers.base import changed_at as changed_at
 from motus_adapters.readers.base import content_hash as content_hash
 from motus_adapters.readers.mapping import Part as Part
 from motus_adapters.readers.mapping import View as View
-from motus_adapters.staging import half_written, is_half_written
+from motus_adapters.unified.staging import half_written, is_half_written
 from motus_embodiments import DataError, UsageError, nearest
 
 # Format -> (module, class).

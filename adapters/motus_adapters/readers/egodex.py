@@ -22,7 +22,7 @@ from motus_adapters.readers.hdf5 import (
 from motus_adapters.readers.mapping import ColumnMap
 from motus_adapters.readers.videos import frames_of, video_of
 from motus_embodiments import DataError
-from motus_embodiments.rotations import to_vector
+from motus_embodiments.numbers.rotations import to_vector
 
 _CAMERA = "ego"
 _WRISTS = ("leftHand", "rightHand")

@@ -20,7 +20,7 @@ from motus_adapters.readers.base import ColumnMap, EpisodeFile, OnBad, find_root
 from motus_adapters.readers.lerobot_meta import INFO, contradictions, inside, read_info
 from motus_adapters.readers.lerobot_v2 import count_warnings, describe_v2
 from motus_adapters.readers.lerobot_v3 import describe_v3, file_warnings
-from motus_adapters.video import read_video
+from motus_adapters.unified.video import read_video
 from motus_embodiments import DataError
 
 _READ = 32  # rows with embedded images read at once

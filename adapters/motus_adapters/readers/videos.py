@@ -7,7 +7,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from motus_adapters.video import probe_video, read_video
+from motus_adapters.unified.video import probe_video, read_video
 from motus_embodiments import DataError
 
 SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from motus_adapters.chunking import Overlap
+from motus_adapters.deployment.chunking import Overlap
 from motus_embodiments import ActionAdapter, Card
 
 if TYPE_CHECKING:
-    from motus_adapters.policy import Policy
+    from motus_adapters.deployment.policy import Policy
 
 EXAMPLE_SIZE = (64, 64)  # width and height of pictures whose size does not matter
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from motus_adapters.dataset import UnifiedDataset
 from motus_adapters.serving.actor import Query, Session, describe, example_of
+from motus_adapters.unified.reading import UnifiedDataset
 from motus_embodiments import ActionAdapter, DataError, UsageError
 
 STEPS, EXECUTE = 16, 8

@@ -14,7 +14,7 @@ from typing import Any
 import msgpack  # type: ignore[import-untyped]
 import numpy as np
 
-from motus_adapters.chunking import Overlap
+from motus_adapters.deployment.chunking import Overlap
 from motus_adapters.serving.actor import Query
 from motus_embodiments import DataError, MotusError, nearest
 

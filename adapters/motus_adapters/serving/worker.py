@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float
 
-from motus_adapters.chunking import Overlap
+from motus_adapters.deployment.chunking import Overlap
 from motus_adapters.serving.actor import Actor, Query, Session
 from motus_adapters.serving.limits import BusyError, DeadlineError, ServerLimits
 from motus_adapters.serving.metrics import Metrics

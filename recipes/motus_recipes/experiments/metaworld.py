@@ -15,12 +15,12 @@ from pathlib import Path
 
 from motus_adapters import convert, is_finished, record
 from motus_embodiments import MotusError
-from motus_recipes.evaluation import EvalReport, evaluate, read_evaluation_file
+from motus_recipes.evaluation.closed_loop import EvalReport, evaluate, read_evaluation_file
 from motus_recipes.experiments.bed import HERE
 from motus_recipes.experiments.costs import Costs, tell
 from motus_recipes.exporting import export
 from motus_recipes.library import load_recipe
-from motus_recipes.runs import train
+from motus_recipes.training.runs import train
 
 CARD = "sawyer-metaworld"
 RECIPE = HERE / "metaworld.yaml"

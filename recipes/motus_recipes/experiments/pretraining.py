@@ -18,13 +18,13 @@ import yaml
 
 from motus_adapters import write_json
 from motus_embodiments import MismatchError, MotusError
-from motus_recipes.evaluation import EvalReport, evaluate, read_evaluation_file
+from motus_recipes.evaluation.closed_loop import EvalReport, evaluate, read_evaluation_file
 from motus_recipes.experiments.bed import HERE, LIFT, Bed, Data, Say
 from motus_recipes.experiments.grid import ANCHORED, STARTS, Cell, Grid
 from motus_recipes.experiments.pretraining_page import write_section
 from motus_recipes.exporting import export
 from motus_recipes.library import load_recipe
-from motus_recipes.runs import train
+from motus_recipes.training.runs import train
 
 PRETRAINING, FINETUNING = HERE / "pretraining.yaml", HERE / "finetuning.yaml"
 ANCHORING = "anchoring"  # the recipe's name for it

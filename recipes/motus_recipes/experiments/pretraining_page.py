@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from motus_recipes.charts import COLOURS, DASHES
-from motus_recipes.evaluation import EvalReport
+from motus_recipes.evaluation.closed_loop import EvalReport
+from motus_recipes.evaluation.intervals import mcnemar, newcombe_paired, wilson
 from motus_recipes.experiments.grid import STARTS, Cell
-from motus_recipes.intervals import mcnemar, newcombe_paired, wilson
+from motus_recipes.reports.charts import COLOURS, DASHES
 
 PICTURE = Path("pictures") / "pretraining.png"
 BEGIN, END = "<!-- begin: written by make experiment -->", "<!-- end -->"

@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import nn
 
 from motus_model import LATENT_WIDTH, LatentActionCodec
-from motus_recipes.cache import Cached
+from motus_recipes.data.cache import Cached
 from motus_recipes.health.codes import Codes, Flow, Rebuilt, compare, encode, steps
 from motus_recipes.health.probes import Steps, fit_early, folds, r2
 

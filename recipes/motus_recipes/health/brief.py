@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from motus_model import LatentActionCodec
-from motus_recipes.cache import Cached
+from motus_recipes.data.cache import Cached
 from motus_recipes.health.codes import Codes, read_codes, reconstruction
 from motus_recipes.health.probes import linear_probe
 

@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from motus_adapters import FLOW_BOXES
 from motus_model import LatentActionCodec
-from motus_recipes.cache import Cached
+from motus_recipes.data.cache import Cached
 from motus_recipes.health.probes import TWIST, Steps
 
 ACTIVE = 0.1  # nats: a dimension whose KL is larger carries something

@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import Float
 
 from motus_adapters import UnifiedDataset
-from motus_recipes.cache import Cached
-from motus_recipes.codec_training import ARMS, read_labels
+from motus_recipes.data.cache import Cached
 from motus_recipes.health.codes import Codes
+from motus_recipes.training.codec_training import ARMS, read_labels
 
 ALIKE = 0.9  # cosine of two twists from which on they count as the same motion
 SIZES = (0.5, 2.0)  # ratio of their lengths, likewise

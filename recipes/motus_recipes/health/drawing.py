@@ -8,9 +8,9 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from motus_embodiments import UsageError
-from motus_recipes.charts import COLOURS, latent_chart
 from motus_recipes.health.report import CodecHealth
-from motus_recipes.markup import drawing, figure, table, write_html
+from motus_recipes.reports.charts import COLOURS, latent_chart
+from motus_recipes.reports.markup import drawing, figure, table, write_html
 
 
 def draw_codec_health(health: CodecHealth, path: Path) -> Path:

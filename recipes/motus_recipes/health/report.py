@@ -12,7 +12,7 @@ from jaxtyping import Float
 from motus_adapters import SHIPPED, UnifiedDataset
 from motus_embodiments import DataError, MissingError, UsageError
 from motus_model import LatentActionCodec, WeightsError, load_codec
-from motus_recipes.cache import Cached, open_cached
+from motus_recipes.data.cache import Cached, open_cached
 from motus_recipes.health.baselines import (
     best_drawn,
     flow_components,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from motus_adapters.video import VideoWriter
+from motus_adapters.unified.video import VideoWriter
 
 
 def write_video(path: Path, frames: np.ndarray, rate: float) -> None:

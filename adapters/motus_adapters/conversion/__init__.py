@@ -1,0 +1,1 @@
+"""From recordings to a unified dataset: cameras, canvas, canonical numbers, the mapping."""

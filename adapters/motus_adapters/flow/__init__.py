@@ -1,0 +1,1 @@
+"""Optical flow of the canvas: estimators and arithmetic."""

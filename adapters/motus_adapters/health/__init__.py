@@ -1,0 +1,1 @@
+"""Whether a dataset can be learned from, and what is wrong with it."""

@@ -1,0 +1,1 @@
+"""The unified dataset on disk: written whole or not at all, read lazily."""

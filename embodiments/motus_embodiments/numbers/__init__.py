@@ -1,0 +1,1 @@
+"""Native and canonical numbers: order, unit, sign, orientation, and what wrong ones look like."""

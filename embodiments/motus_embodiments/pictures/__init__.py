@@ -1,0 +1,1 @@
+"""Pictures of a robot: cameras, appearance, true flow, a portrait."""

@@ -1,0 +1,1 @@
+"""Robot model files: found, read, written, and what they state."""

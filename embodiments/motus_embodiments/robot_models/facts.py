@@ -1,0 +1,250 @@
+"""What a robot model file states: chains of joints, fingers, limits, home poses, cameras."""
+
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from motus_embodiments.coupling import subtree
+from motus_embodiments.errors import UsageError, nearest
+from motus_embodiments.physics import mujoco
+from motus_embodiments.robot_models.urdf_reader import velocities
+
+_CLEAR = 0.005  # m, a smaller change of the gap between two fingers proves nothing
+
+Ends = tuple[tuple[float, ...], tuple[float, ...]]
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The joints that move a frame.
+
+    Attributes:
+        joints: From base to tip.
+        beyond: Joints that hang on the last of them but do not move the frame.
+        base: Body that carries the first joint, None for the world.
+    """
+
+    joints: tuple[str, ...]
+    beyond: tuple[str, ...]
+    base: str | None
+
+
+class ModelFacts:
+    """Reads a compiled model; nothing here is a guess."""
+
+    def __init__(self, model: mujoco.MjModel, path: Path) -> None:
+        self.path = path
+        self._model = model
+        self._velocity = velocities(path) if path.suffix == ".urdf" else {}
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """Names of the model's cameras."""
+        return tuple(self._model.camera(i).name for i in range(self._model.ncam))
+
+    def frame_candidates(self) -> list[str]:
+        """Sites and end bodies that at least one joint moves, sites first."""
+        model = self._model
+        sites = [
+            model.site(i).name
+            for i in range(model.nsite)
+            if model.site(i).name and self._chain_joints(int(model.site_bodyid[i]))
+        ]
+        inner = {int(parent) for parent in model.body_parentid[1:]}
+        ends = [
+            model.body(b).name
+            for b in range(1, model.nbody)
+            if model.body(b).name and self._chain_joints(b) and self._is_end(b, inner)
+        ]
+        return sites + ends
+
+    def has_frame(self, name: str) -> bool:
+        """Whether a site or body has this name."""
+        return self._body_of(name) is not None
+
+    def chain(self, frame: str) -> Chain:
+        """The joints from the world to a frame.
+
+        Raises:
+            UsageError: No joint moves it.
+        """
+        body = self._body_of(frame)
+        joints = self._chain_joints(body) if body is not None else []
+        if not joints:
+            raise UsageError(
+                f"no joint of {self.path.name} moves '{frame}'",
+                hint=f"frames that move: {', '.join(self.frame_candidates())}",
+            )
+        model = self._model
+        last = subtree(model, int(model.jnt_bodyid[joints[-1]]))
+        beyond = [
+            j
+            for j in range(model.njnt)
+            if int(model.jnt_bodyid[j]) in last and j not in joints and self._is_scalar(j)
+        ]
+        parent = int(model.body_parentid[int(model.jnt_bodyid[joints[0]])])
+        return Chain(
+            self._names(joints),
+            self._names(beyond),
+            model.body(parent).name or None if parent else None,
+        )
+
+    def driven(self, chain: Chain) -> tuple[str, ...]:
+        """Joints beyond the wrist that an actuator drives, directly, by a tendon or by coupling.
+
+        Where the file has no actuators (URDF), both of two fingers, or else all that do not mimic
+        another one.
+        """
+        model = self._model
+        if not model.nu:
+            led = {
+                int(i)
+                for i, kind in zip(model.eq_obj1id, model.eq_type, strict=True)
+                if kind == mujoco.mjtEq.mjEQ_JOINT
+            }
+            leaders = tuple(n for n in chain.beyond if model.joint(n).id not in led)
+            return chain.beyond if len(chain.beyond) == 2 else leaders
+        actuated = self._actuated()
+        for e in range(model.neq):
+            if model.eq_type[e] == mujoco.mjtEq.mjEQ_JOINT and model.eq_obj2id[e] >= 0:
+                pair = {int(model.eq_obj1id[e]), int(model.eq_obj2id[e])}
+                if pair & actuated:
+                    actuated |= pair
+        names = [name for name in chain.beyond if model.joint(name).id in actuated]
+        return tuple(names)
+
+    def limits(self, joint: str) -> tuple[float | None, float | None]:
+        """Limits in rad or m, None where the model states none."""
+        index = self._model.joint(joint).id
+        if not self._model.jnt_limited[index]:
+            return None, None
+        low, high = self._model.jnt_range[index]
+        return float(low), float(high)
+
+    def slides(self, joint: str) -> bool:
+        """Whether a joint is prismatic."""
+        return bool(self._model.joint(joint).type[0] == mujoco.mjtJoint.mjJNT_SLIDE)
+
+    def velocity(self, joint: str) -> float | None:
+        """Velocity limit of a URDF in rad/s or m/s; MJCF states none."""
+        return self._velocity.get(joint)
+
+    def home(self, key: str | None) -> tuple[dict[str, float], str]:
+        """Position of each joint at home, and where that is stated.
+
+        Raises:
+            UsageError: There is no such keyframe.
+        """
+        model = self._model
+        keys = [model.key(i).name for i in range(model.nkey)]
+        if key is not None and key not in keys:
+            raise UsageError(f"{self.path.name} has no keyframe '{key}'", hint=nearest(key, keys))
+        qpos, origin = model.qpos0, "reference positions of the joints, moved within limits"
+        wanted = key or ("home" if "home" in keys else None)
+        if wanted is not None:
+            qpos, origin = model.key_qpos[keys.index(wanted)], f"keyframe '{wanted}'"
+        elif len(keys) == 1:
+            qpos, origin = model.key_qpos[0], "its only keyframe"
+        scalar = [j for j in range(model.njnt) if self._is_scalar(j)]
+        return {model.joint(j).name: float(qpos[model.jnt_qposadr[j]]) for j in scalar}, origin
+
+    def ends_from(self, hand: tuple[str, ...], opens: Literal["high", "low"]) -> Ends:
+        """Ends of the ranges when closed and open, the first joint being open at `opens`.
+
+        The other fingers follow their coupling's sign, or mirror where the model has none.
+        """
+        directions = [1, *(self._direction(hand[0], other) for other in hand[1:])]
+        ranges = [self._range(name) for name in hand]
+        up = [(r if d > 0 else r[::-1]) for r, d in zip(ranges, directions, strict=True)]
+        low, high = tuple(r[0] for r in up), tuple(r[1] for r in up)
+        return (low, high) if opens == "high" else (high, low)
+
+    def ends_by_geometry(self, hand: tuple[str, ...]) -> Ends | None:
+        """Closed and open ends of two fingers: open is where they are further apart."""
+        if len(hand) != 2 or any(self.limits(name)[0] is None for name in hand):
+            return None
+        combinations = list(itertools.product(*(self._range(name) for name in hand)))
+        gaps = [self._gap(hand, ends) for ends in combinations]
+        closed, opened = int(np.argmin(gaps)), int(np.argmax(gaps))
+        if gaps[opened] - gaps[closed] < _CLEAR:
+            return None
+        return combinations[closed], combinations[opened]
+
+    def _gap(self, hand: tuple[str, ...], ends: tuple[float, ...]) -> float:
+        """Distance in m between the centres of two fingers' shapes."""
+        model, data = self._model, mujoco.MjData(self._model)
+        for name, value in zip(hand, ends, strict=True):
+            data.joint(name).qpos = value
+        mujoco.mj_kinematics(model, data)
+        centres = []
+        for name in hand:
+            bodies = list(subtree(model, int(model.joint(name).bodyid[0])))
+            shapes = np.isin(model.geom_bodyid, bodies)
+            centres.append(data.geom_xpos[shapes].mean(axis=0) if shapes.any() else np.zeros(3))
+        return float(np.linalg.norm(centres[0] - centres[1]))
+
+    def _direction(self, first: str, other: str) -> int:
+        """+1 if two coupled joints grow together, else -1."""
+        model = self._model
+        pair = {model.joint(first).id, model.joint(other).id}
+        for e in range(model.neq):
+            ids = {int(model.eq_obj1id[e]), int(model.eq_obj2id[e])}
+            if model.eq_type[e] == mujoco.mjtEq.mjEQ_JOINT and ids == pair:
+                return 1 if model.eq_data[e][1] >= 0 else -1
+        (a, b), (c, d) = self._range(first), self._range(other)
+        return -1 if abs(a + d) + abs(b + c) < abs(a - c) + abs(b - d) else 1
+
+    def _range(self, joint: str) -> tuple[float, float]:
+        low, high = self.limits(joint)
+        if low is None or high is None:
+            raise UsageError(f"the gripper joint '{joint}' has no limits in {self.path.name}")
+        return low, high
+
+    def _actuated(self) -> set[int]:
+        model, found = self._model, set[int]()
+        for a in range(model.nu):
+            target = int(model.actuator_trnid[a, 0])
+            if model.actuator_trntype[a] == mujoco.mjtTrn.mjTRN_JOINT:
+                found.add(target)
+            elif model.actuator_trntype[a] == mujoco.mjtTrn.mjTRN_TENDON:
+                start = int(model.tendon_adr[target])
+                wraps = range(start, start + int(model.tendon_num[target]))
+                joint = mujoco.mjtWrap.mjWRAP_JOINT
+                found |= {int(model.wrap_objid[w]) for w in wraps if model.wrap_type[w] == joint}
+        return found
+
+    def _body_of(self, frame: str) -> int | None:
+        model = self._model
+        site = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_SITE, frame)
+        if site >= 0:
+            return int(model.site_bodyid[site])
+        body = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, frame)
+        return int(body) if body > 0 else None
+
+    def _chain_joints(self, body: int) -> list[int]:
+        """One-dimensional joints from the world to a body."""
+        model, joints = self._model, list[int]()
+        while body != 0:
+            start = int(model.body_jntadr[body])
+            own = [j for j in range(start, start + int(model.body_jntnum[body])) if start >= 0]
+            joints = [j for j in own if self._is_scalar(j)] + joints
+            body = int(model.body_parentid[body])
+        return joints
+
+    def _is_end(self, body: int, inner: set[int]) -> bool:
+        """Whether no joint moves anything beyond a body, or it carries the fingers."""
+        if body not in inner:
+            return True
+        model = self._model
+        children = [c for c in range(1, model.nbody) if int(model.body_parentid[c]) == body]
+        return all(c not in inner for c in children)
+
+    def _is_scalar(self, joint: int) -> bool:
+        kinds = (mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE)
+        return bool(self._model.jnt_type[joint] in kinds)
+
+    def _names(self, joints: list[int]) -> tuple[str, ...]:
+        return tuple(self._model.joint(j).name for j in joints)

@@ -1,0 +1,1 @@
+"""What training reads: sources, windows, mixtures, and what is computed once and kept."""

@@ -1,0 +1,1 @@
+"""Pages, plots and films: what a person looks at."""

@@ -1,0 +1,1 @@
+"""One loop for every stage: what is trained, how a step is computed, what is kept."""

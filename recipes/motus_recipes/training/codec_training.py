@@ -1,0 +1,251 @@
+"""How a latent-action codec is taught: its batches, its labels, its samples."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from motus_adapters import FLOW_BOXES
+from motus_embodiments import DataError, MissingError, head_axes
+from motus_model import LATENT_WIDTH, CodecConfig, LatentActionCodec, WeightsError, draw_normal
+from motus_recipes.data.cache import Cached
+from motus_recipes.data.mixture import Mixture, Row, Source, number
+from motus_recipes.schema import Stage
+from motus_recipes.training.objectives import generators, spread
+
+Motion = Float[np.ndarray, "n 14"]
+
+ARMS = (slice(0, 6), slice(7, 13))  # twists in `motion`; the grippers between are not in flow
+_MOST_CARE = 2.0  # errors of small moves are enlarged at most so much
+# Seen in a mirror, what points right points left, and what turns about the other axes turns back.
+MIRROR = np.array([-1, 1, 1, 1, -1, -1], np.float32)
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What is known of a dataset's true motion.
+
+    Attributes:
+        motion: Of each step, along the axes that the codec learns it in; grippers are left out.
+        mask: Which numbers there are; none for a dataset that shows no labels.
+    """
+
+    motion: Motion
+    mask: Bool[np.ndarray, " 14"]
+
+
+def read_labels(cached: Cached, frame: str, *, shown: bool = True) -> Labels:
+    """True motion of a dataset, turned into the axes of a codec.
+
+    Args:
+        cached: The dataset.
+        frame: "base", or "camera" for the head camera's axes.
+        shown: Whether the codec may see any.
+    """
+    motion, mask = np.zeros((len(cached.first), 14), np.float32), np.zeros(14, bool)
+    turns = head_axes(cached.card) if frame == "camera" else None
+    known = [shown and bool(cached.motion_mask[arm].any()) for arm in ARMS]
+    if frame == "camera" and turns is None:
+        known = [False, False]  # where its camera stands is not known
+    sides: dict[str, int] = {arm.side: index for index, arm in enumerate(cached.card.arms)}
+    for side, arm, here in zip(("left", "right"), ARMS, known, strict=True):
+        if not here:
+            continue
+        own = np.asarray(cached.motion[:, arm], np.float32)
+        if turns is None:
+            motion[:, arm], mask[arm] = own, cached.motion_mask[arm]
+            continue
+        turn = turns[sides[side]].astype(np.float32)
+        motion[:, arm] = np.concatenate([own[:, :3] @ turn.T, own[:, 3:] @ turn.T], axis=1)
+        # A twist turned into other axes is only known if all of it was.
+        for part in (slice(arm.start, arm.start + 3), slice(arm.start + 3, arm.stop)):
+            mask[part] = bool(cached.motion_mask[part].all())
+    return Labels(motion, mask)
+
+
+class CodecObjective:
+    """Flow canvases through the codec; a fixed share of each batch shows its true motion."""
+
+    def __init__(self, data: Mapping[str, Cached], stage: Stage, device: torch.device) -> None:
+        self.data, self.stage, self.device = data, stage, device
+        spec = stage.codec
+        for name in spec.unlabelled:
+            if name not in stage.sources:
+                raise DataError(
+                    f"stage '{stage.name}' has no source '{name}' to be left unlabelled",
+                    hint=f"its sources: {', '.join(stage.sources)}",
+                )
+        self.labels = {
+            name: read_labels(cached, spec.frame, shown=name not in spec.unlabelled)
+            for name, cached in data.items()
+        }
+        config = CodecConfig(
+            views=tuple(FLOW_BOXES.values()), frame=spec.frame, autoencoder=spec.autoencoder
+        )
+        try:
+            self.module = LatentActionCodec(config).to(device)
+        except WeightsError as error:
+            raise MissingError(
+                str(error), hint=f"stages.{stage.name}.codec.autoencoder names another place"
+            ) from error
+        flow, motion, mask = [], [], []
+        for name, cached in data.items():
+            train, _ = cached.split(spec.held_out)
+            rows = train[spread(len(train))]
+            labels = self.labels[name]
+            flow.append(np.asarray(cached.flow[rows], np.float32))
+            motion.append(labels.motion[rows])
+            mask.append(np.broadcast_to(labels.mask, (len(rows), 14)))
+        self.module.fit_statistics(
+            *(torch.from_numpy(np.concatenate(part)).to(device) for part in (flow, motion, mask))
+        )
+        usual = self.module.motion_size.cpu().numpy()
+        self.care = {name: _care(labels, usual) for name, labels in self.labels.items()}
+
+    @property
+    def shown(self) -> int:
+        """Labelled steps of each batch."""
+        if not any(labels.mask.any() for labels in self.labels.values()):
+            return 0
+        return round(self.stage.labelled * self.stage.batch)
+
+    def mixture(self, seed: int) -> "CodecMixture":
+        """The batches: exactly `labelled` of each from sources with labels, the rest from all."""
+        windows = {name: self._steps(cached) for name, cached in self.data.items()}
+        sources = tuple(
+            Source(name, len(windows[name]), self.stage.sources[name]) for name in self.data
+        )
+        return CodecMixture(
+            sources=sources,
+            batch=self.stage.batch,
+            seed=seed,
+            windows=windows,
+            labelled=tuple(s for s in sources if self.labels[s.name].mask.any()),
+            shown=self.shown,
+        )
+
+    def inputs(self, rows: Sequence[Row], *, train: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Flow, motion, how much each motion number counts, and noise for the latents."""
+        flow = np.stack([self.data[row.source].flow[row.window] for row in rows])
+        flow = flow.astype(np.float32)
+        motion = np.stack([self.labels[row.source].motion[row.window] for row in rows])
+        masks = np.stack([self.labels[row.source].mask for row in rows])
+        sources = generators(rows)
+        if train:
+            for index, source in enumerate(sources):
+                self._vary(flow[index], motion[index], masks[index], source)
+        weights = masks / np.maximum(masks.mean(1, keepdims=True), 1e-9)
+        weights *= np.stack([self.care[row.source] for row in rows])
+        if train:
+            slots = np.array([row.slot for row in rows])
+            weights *= (slots < self.shown)[:, None] * self.stage.batch / max(1, self.shown)
+        noise = draw_normal(sources, LATENT_WIDTH)
+        arrays = (flow, motion, weights.astype(np.float32), noise.numpy())
+        flows, motions, labelled, noises = (
+            torch.from_numpy(array).to(self.device) for array in arrays
+        )
+        return flows, motions, labelled, noises
+
+    @staticmethod
+    def times(inputs: tuple[Tensor, ...]) -> dict[str, tuple[Tensor, Tensor]]:
+        """Nothing here has a noise time."""
+        return {}
+
+    def heldout(self) -> dict[str, list[int]]:
+        """Steps of each source that are never trained on."""
+        return {n: self._steps(cached, held=True).tolist() for n, cached in self.data.items()}
+
+    def _steps(self, cached: Cached, *, held: bool = False) -> np.ndarray:
+        """Frames that have a next one."""
+        rows = cached.split(self.stage.codec.held_out)[held]
+        return rows[rows < cached.last[rows]]
+
+    def _vary(
+        self, flow: np.ndarray, motion: np.ndarray, mask: np.ndarray, source: torch.Generator
+    ) -> None:
+        """Half the time backwards; and, where labels are seen from the camera, in a mirror."""
+        backwards, mirrored = torch.rand(2, generator=source).tolist()
+        if backwards < 0.5:
+            flow *= -1
+            motion *= -1
+        if mirrored < 0.5 and self.stage.codec.frame == "camera":
+            mirror(flow, motion, mask)
+
+
+def _care(labels: Labels, usual: Float[np.ndarray, " 14"]) -> Float[np.ndarray, " 14"]:
+    """How much errors of a dataset count: more where moves are small, so that no robot rules.
+
+    One factor for translations and one for rotations, within bounds: what hardly turns at all
+    is not to be learnt from.
+    """
+    care = np.ones(14, np.float32)
+    for arm in ARMS:
+        for part in (slice(arm.start, arm.start + 3), slice(arm.start + 3, arm.stop)):
+            own = float(np.sqrt((labels.motion[:, part] ** 2).mean()))
+            share = float(np.sqrt((usual[part] ** 2).mean())) / max(own, 1e-9)
+            care[part] = np.clip(share, 0.5, _MOST_CARE) ** 2
+    return care
+
+
+def mirror(flow: np.ndarray, motion: np.ndarray, mask: np.ndarray) -> None:
+    """A step as it would be in a mirror, in place; of two arms, each becomes the other."""
+    (x, y, width, height), *wrists = FLOW_BOXES.values()
+    head = flow[:, y : y + height, x : x + width]
+    head[:] = head[:, :, ::-1].copy()
+    views = [flow[:, y : y + height, x : x + width] for x, y, width, height in wrists]
+    turned = [view[:, :, ::-1].copy() for view in views]
+    two = all(view.any() for view in turned)
+    for view, other in zip(views, reversed(turned) if two else turned, strict=True):
+        view[:] = other
+    flow[0] *= -1
+    left, right = ARMS
+    motion[left] *= MIRROR
+    motion[right] *= MIRROR
+    if two:
+        for values in (motion, mask):
+            values[left], values[right] = values[right].copy(), values[left].copy()
+
+
+@dataclass(frozen=True)
+class CodecMixture(Mixture):
+    """Steps by batch: first `shown` ones from the labelled sources, then the rest from all."""
+
+    windows: Mapping[str, np.ndarray] = field(default_factory=dict)
+    labelled: tuple[Source, ...] = ()
+    shown: int = 0
+
+    def draw(self, step: int) -> list[Row]:
+        """The rows of a step; see `Mixture.draw`."""
+        rest = Mixture(self.sources, self.batch - self.shown, self.seed)
+        rows = rest.draw(step) if rest.batch else []
+        if self.shown:
+            rows = Mixture(self.labelled, self.shown, self.seed + 1).draw(step) + rows
+        pairs = [(row.source, int(self.windows[row.source][row.window])) for row in rows]
+        return number(pairs, (self.seed, 2, step))
+
+    def taken(self, step: int) -> dict[str, int]:
+        """See `Mixture.taken`."""
+        rest = Mixture(self.sources, self.batch - self.shown, self.seed).taken(step)
+        first = Mixture(self.labelled, self.shown, self.seed + 1).taken(step) if self.shown else {}
+        return {name: count + first.get(name, 0) for name, count in rest.items()}
+
+
+def labelled_shares(mixture: CodecMixture, steps: int) -> dict[str, Any]:
+    """What the batches of a run held, counted: labelled steps of each, and where they came from."""
+    counts = {source.name: 0 for source in mixture.labelled}
+    seen = set()
+    for step in range(steps):
+        rows = mixture.draw(step)[: mixture.shown]
+        seen.add(len(rows))
+        for row in rows:
+            counts[row.source] += 1
+    total = max(1, sum(counts.values()))
+    return {
+        "per_batch": sorted(seen),
+        "share": mixture.shown / mixture.batch,
+        "sources": {name: count / total for name, count in counts.items()},
+    }

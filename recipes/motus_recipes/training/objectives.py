@@ -1,0 +1,243 @@
+"""What a stage can train: the frame autoencoder, and Motus."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor, nn
+
+from motus_adapters.action_space import Normalizer
+from motus_embodiments import DataError
+from motus_model import (
+    Batch,
+    Encoders,
+    FrameAutoencoder,
+    LatentActionCodec,
+    ModelConfig,
+    MotusModel,
+    Noise,
+    TimeSampler,
+    draw_normal,
+)
+from motus_recipes.data.cache import Cached
+from motus_recipes.data.frozen import FrozenOutputs, images, stack
+from motus_recipes.data.mixture import Row
+from motus_recipes.schema import Stage
+
+SAMPLE = 2048  # frames that statistics are fitted on
+
+
+def spread(count: int, size: int = SAMPLE) -> np.ndarray:
+    """At most `size` indices, evenly over `count`."""
+    return np.unique(np.linspace(0, count - 1, min(count, size)).astype(int))
+
+
+class FramesObjective:
+    """Single frames through the small autoencoder."""
+
+    def __init__(
+        self, data: Mapping[str, Cached], model: ModelConfig, device: torch.device
+    ) -> None:
+        assert model.frames is not None
+        self.data, self.device = data, device
+        self.module = FrameAutoencoder(model.frames).to(device)
+
+    def inputs(self, rows: Sequence[Row], *, train: bool) -> tuple[Tensor, Tensor]:
+        """Pictures in [-1, 1], and noise for their latents."""
+        canvas = np.stack([self.data[row.source].canvas[row.window] for row in rows])
+        pictures = images(canvas, self.device) * 2 - 1
+        noise = draw_normal(generators(rows), *self.module.noise_shape(pictures))
+        return pictures, noise.to(self.device)
+
+    @staticmethod
+    def times(inputs: tuple[Tensor, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+        """Nothing here has a noise time."""
+        return {}
+
+    def finish(self) -> None:
+        """Normalise the latents once the weights stand."""
+        sample = [cached.canvas[spread(len(cached.canvas), 256)] for cached in self.data.values()]
+        self.module.fit_statistics(images(np.concatenate(sample), self.device) * 2 - 1)
+
+
+class PolicyObjective:
+    """Windows through the three experts, with the actions that the stage names."""
+
+    def __init__(
+        self,
+        data: Mapping[str, Cached],
+        model: ModelConfig,
+        stage: Stage,
+        frames: Mapping[str, Tensor] | None,
+        device: torch.device,
+        codec: LatentActionCodec | None = None,
+        *,
+        encoders: Encoders | None = None,
+        keep: int = 0,
+    ) -> None:
+        """A model for the stage's data, with its initial weights.
+
+        Args:
+            data: By the recipe's names.
+            model: Of the recipe; the stage's actions shape it further.
+            stage: What trains, and on what.
+            frames: Weights of the small frame autoencoder; None where `encoders` has another.
+            device: Where it trains.
+            codec: Labels latent actions; None takes the labels of the data.
+            encoders: Pretrained ones; None for small ones, which train along.
+            keep: Bytes beside each dataset for what frozen encoders make of it.
+        """
+        self.data, self.stage, self.device = data, stage, device
+        self.sampler = TimeSampler(stage.times, tuple(stage.modes.items()))
+        self.actions = {name: self._actions(cached, model, codec) for name, cached in data.items()}
+        self.normalizers = self._fit_normalizers()
+        self.model = self._shape(model)
+        torch.manual_seed(0)
+        self.module = MotusModel(self.model, encoders).to(device)
+        if frames is not None:
+            self.module.frames.load_state_dict(frames)
+        self._choose_trainable()
+        given = Encoders(self.module.frames, self.module.text, self.module.perception)
+        self.frozen = {
+            name: FrozenOutputs(cached, given, model.window, keep, device)
+            for name, cached in data.items()
+        }
+
+    def inputs(self, rows: Sequence[Row], *, train: bool) -> tuple[Batch, Noise]:
+        """The windows of some rows, and the noise that each is learnt at."""
+        sources = generators(rows)
+        batch = self._batch(rows, sources, augmented=train and self.stage.augment)
+        return batch, Noise.draw(batch, self.sampler, sources)
+
+    @staticmethod
+    def times(inputs: tuple[Batch, Noise]) -> dict[str, tuple[Tensor, Tensor]]:
+        """Noise time and weight of each modality."""
+        drawn = inputs[1].times
+        return {
+            "video": (drawn.video, drawn.video_weight),
+            "action": (drawn.action, drawn.action_weight),
+        }
+
+    def _batch(
+        self, rows: Sequence[Row], sources: Sequence[Generator], *, augmented: bool
+    ) -> Batch:
+        pictures, texts, states, actions = [], [], [], []
+        for name, index, _, _ in rows:
+            cached = self.data[name]
+            pictures.append(cached.canvas[index])
+            texts.append(cached.tasks[index])
+            if "state" in self.normalizers:
+                states.append(self.normalizers["state"].normalize(cached.state[index]))
+            if self.stage.action != "none":
+                actions.append(self.normalizers["action"].normalize(self._chunk(name, index)))
+        seen = images(np.stack(pictures), self.device)
+        state = torch.from_numpy(np.stack(states)).to(self.device) if states else None
+        if augmented:
+            seen = augment(seen, sources)
+            if state is not None:
+                state = state + 0.02 * draw_normal(sources, *state.shape[1:]).to(state)
+        outputs = [(self.frozen[row.source], row.window) for row in rows]
+        is_seen = self.module.network.understanding is not None and not augmented
+        return Batch(
+            images=seen,
+            latents=torch.stack([frozen.latents(index) for frozen, index in outputs]),
+            texts=texts,
+            state=state,
+            actions=torch.from_numpy(np.stack(actions)).to(self.device) if actions else None,
+            words=stack([frozen.words(index) for frozen, index in outputs]),
+            seen=stack([frozen.seen(index) for frozen, index in outputs]) if is_seen else None,
+        )
+
+    def _chunk(self, name: str, index: int) -> Float[np.ndarray, "t a"]:
+        if self.stage.action == "native":
+            return self.actions[name][index]
+        window = self.model.window
+        rows = self.data[name].future(
+            np.array([index]), window.action_steps, window.action_rate, 0
+        )[0]
+        return self.actions[name][rows]
+
+    def _actions(
+        self, cached: Cached, model: ModelConfig, codec: LatentActionCodec | None
+    ) -> Float[np.ndarray, "n ..."]:
+        match self.stage.action:
+            case "none":
+                return np.zeros((len(cached.first), 0), np.float32)
+            case "native":
+                if not cached.actions.shape[-1]:
+                    raise DataError(
+                        f"dataset '{cached.name}' has no actions, and stage '{self.stage.name}' "
+                        "learns the robot's own",
+                        hint="give it to stages with action: none or latent",
+                    )
+                return cached.actions
+            case "latent":
+                if codec is not None:
+                    return codec.encode_flow(cached.flow)
+                if not cached.latent.shape[-1]:
+                    raise DataError(
+                        f"dataset '{cached.name}' has no latent actions",
+                        hint="motus label writes them, or put a codec stage first",
+                    )
+                return np.asarray(cached.latent)
+
+    def _fit_normalizers(self) -> dict[str, Normalizer]:
+        fitted = {}
+        if self.stage.action != "none":
+            rows = [values[self.data[n].split()[0]] for n, values in self.actions.items()]
+            flat = [r.reshape(-1, r.shape[-1]) for r in rows]
+            widths = {r.shape[1] for r in flat}
+            if len(widths) > 1:
+                names = ", ".join(f"{n}: {v.shape[-1]}" for n, v in self.actions.items())
+                raise DataError(
+                    f"stage '{self.stage.name}' mixes robots with other actions ({names})",
+                    hint="one robot for action: native; latent actions for many",
+                )
+            fitted["action"] = Normalizer.fit(np.concatenate(flat))
+        if self.stage.action == "native":
+            states = [cached.state[cached.split()[0]] for cached in self.data.values()]
+            fitted["state"] = Normalizer.fit(np.concatenate(states))
+        return fitted
+
+    def _shape(self, model: ModelConfig) -> ModelConfig:
+        """The model's experts and channels for this stage's actions."""
+        if self.stage.action == "none":
+            return replace(model, network=replace(model.network, action=None, understanding=None))
+        state = len(self.normalizers["state"].mean) if "state" in self.normalizers else 0
+        return model.for_robot(state_dim=state, action_dim=len(self.normalizers["action"].mean))
+
+    def _choose_trainable(self) -> None:
+        self.module.requires_grad_(False)
+        self.module.text.requires_grad_(True)
+        for expert in self.stage.experts:
+            part: nn.Module | None = getattr(self.module.network, expert)
+            if part is None:
+                raise DataError(f"stage '{self.stage.name}' has no {expert} expert to train")
+            part.requires_grad_(True)
+        if "understanding" in self.stage.experts:
+            # The small eye and words have no pretraining to protect, unlike a frozen VLM.
+            self.module.perception.requires_grad_(True)
+
+
+def generators(rows: Sequence[Row]) -> list[Generator]:
+    """A source of noise for each row, the same wherever the row is computed."""
+    return [Generator().manual_seed(row.seed) for row in rows]
+
+
+def augment(
+    pictures: Float[Tensor, "b *f 3 H W"], sources: Sequence[Generator]
+) -> Float[Tensor, "b *f 3 H W"]:
+    """A little contrast and brightness per sample; places stay, since actions depend on them."""
+    ones = (1,) * (pictures.dim() - 1)
+    contrast = 1 + 0.1 * draw_normal(sources, *ones).to(pictures)
+    brightness = 0.05 * draw_normal(sources, *ones).to(pictures)
+    return (pictures * contrast + brightness).clamp(0, 1)
+
+
+def windows_of(data: Mapping[str, Cached]) -> tuple[dict[str, np.ndarray], dict[str, list[int]]]:
+    """Training and held-out windows of each source."""
+    splits = {name: cached.split() for name, cached in data.items()}
+    held = {name: rows.tolist() for name, (_, rows) in splits.items()}
+    return {name: rows for name, (rows, _) in splits.items()}, held
