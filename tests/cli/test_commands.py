@@ -78,7 +78,7 @@ def stand_in(replace):
         (
             "motus_recipes.sample",
             ["sample", "policies/f", "--dataset", "data/pick", "--mode", "idm", "--episode", 4],
-            (Path("policies/f"), Path("data/pick"), 4, "idm", Path("samples")),
+            (Path("policies/f"), Path("data/pick"), "4", "idm", Path("samples")),
             {"seed": 0, "device": "auto"},
         ),
         (
@@ -90,8 +90,8 @@ def stand_in(replace):
         (
             "motus_recipes.sample_all",
             ["sample", "policies/f", "--dataset", "data/pick", "--all-modes"],
-            (Path("policies/f"), Path("data/pick"), 0, Path("samples")),
-            {"seed": 0, "lpips": None},
+            (Path("policies/f"), Path("data/pick"), "0", Path("samples")),
+            {"seed": 0, "device": "auto"},
         ),
         (
             "motus_recipes.compare",
@@ -150,11 +150,10 @@ def test_train_loads_the_recipe_and_says_what_is_next(motus, stand_in, replace):
     calls = stand_in("motus_recipes.train")
     ran = motus("train", "--data", "target=data/pick", "--set", "a.b=1", "--seed", 3)
     assert ran.code == 0, ran.err
-    assert loaded == {"name": "full", "size": "tiny", "overrides": ["a.b=1"]}
+    assert loaded == {"name": "full", "size": "tiny", "overrides": ["a.b=1", "seed=3"]}
     assert calls.positional == ("the recipe",)
     assert calls.options["run"] == Path("runs/full")
     assert calls.options["data"] == {"target": Path("data/pick")}
-    assert calls.options["seed"] == 3
     assert "next: motus export --target franka" in ran.err
 
 

@@ -23,6 +23,7 @@ SHIPPED = {
     "ac-one": (14, 14),
     "agilex-aloha-2": (14, 14),
     "aloha": (14, 14),
+    "aloha-wide": (14, 14),
     "baxter": (16, 16),
     "franka": (8, 7),
     "franka-droid": (8, 8),

@@ -94,7 +94,6 @@ class PolicyObjective:
         self.actions = {name: self._actions(cached, model, codec) for name, cached in data.items()}
         self.normalizers = self._fit_normalizers()
         self.model = self._shape(model)
-        torch.manual_seed(0)
         self.module = MotusModel(self.model, encoders).to(device)
         if frames is not None:
             self.module.frames.load_state_dict(frames)

@@ -130,6 +130,7 @@ class _Fitting:
                     best = self._save(done, spent, best, metrics)
                 if on_progress:
                     on_progress(done, loop.steps, self._note(done, values))
+            metrics.flush()  # every process reads these lines at the end
             engine.wait()
             self.training.average.swap(self.objective.module)
             self.wrapped.eval()
