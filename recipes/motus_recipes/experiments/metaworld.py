@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from motus_adapters import convert, is_finished, record
-from motus_embodiments import MotusError
 from motus_recipes.evaluation.closed_loop import EvalReport, evaluate, read_evaluation_file
 from motus_recipes.experiments.bed import HERE
 from motus_recipes.experiments.costs import Costs, tell
+from motus_recipes.experiments.ending import exit_code
 from motus_recipes.exporting import export
 from motus_recipes.library import load_recipe
 from motus_recipes.training.runs import train
@@ -164,6 +164,10 @@ def _row(task: str, report: EvalReport) -> str:
     )
 
 
+def _show(table: str) -> None:
+    sys.stdout.write(table + "\n")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line and run."""
     parser = argparse.ArgumentParser(description="One policy for five Meta-World tasks.")
@@ -172,15 +176,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="a few steps: does it run")
     given = parser.parse_args(arguments)
     scale = _quick() if given.quick else Scale()
-    try:
-        sys.stdout.write(Experiment(given.out, scale, given.workers).run() + "\n")
-    except MotusError as error:
-        sys.stderr.write(f"error: {error.message}\n\nhint: {error.hint}\n")
-        return error.exit_code
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted; the same command goes on\n")
-        return 130
-    return 0
+    experiment = Experiment(given.out, scale, given.workers)
+    return exit_code(lambda: _show(experiment.run()))
 
 
 if __name__ == "__main__":

@@ -17,9 +17,10 @@ from pathlib import Path
 import yaml
 
 from motus_adapters import write_json
-from motus_embodiments import MismatchError, MotusError
+from motus_embodiments import MismatchError
 from motus_recipes.evaluation.closed_loop import EvalReport, evaluate, read_evaluation_file
 from motus_recipes.experiments.bed import HERE, LIFT, Bed, Data, Say
+from motus_recipes.experiments.ending import exit_code
 from motus_recipes.experiments.grid import ANCHORED, STARTS, Cell, Grid
 from motus_recipes.experiments.pretraining_page import write_section
 from motus_recipes.exporting import export
@@ -196,19 +197,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"{time.monotonic() - started:6.0f} s  {text}\n")
 
     experiment = Experiment(LIFT, Grid(episodes=given.episodes), given.out, say, given.workers)
-    try:
+
+    def work() -> None:
         for _ in experiment.run():
             if given.docs is not None:
                 experiment.write(given.docs)
         if given.docs is not None:
             experiment.write(given.docs)
-    except MotusError as error:
-        sys.stderr.write(f"error: {error.message}\n\nhint: {error.hint}\n")
-        return error.exit_code
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted; the same command goes on\n")
-        return 130
-    return 0
+
+    return exit_code(work)
 
 
 if __name__ == "__main__":
