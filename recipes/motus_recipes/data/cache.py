@@ -209,3 +209,8 @@ def _new(folder: Path, name: str, shape: tuple[int, ...], kind: type) -> np.memm
         # A mapped file has holes; filling one on a full disk would kill the process (SIGBUS).
         os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     return array
+
+
+def spread(rows: np.ndarray, most: int) -> np.ndarray:
+    """At most so many of some rows, evenly over all."""
+    return rows[np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int))]

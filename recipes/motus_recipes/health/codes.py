@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from motus_adapters import FLOW_BOXES
 from motus_model import LatentActionCodec
-from motus_recipes.data.cache import Cached
+from motus_recipes.data.cache import Cached, spread
 from motus_recipes.health.probes import TWIST, Steps
 
 ACTIVE = 0.1  # nats: a dimension whose KL is larger carries something
@@ -83,11 +83,6 @@ def steps(cached: Cached, rows: np.ndarray, code: np.ndarray, columns: tuple[int
     """Codes of some frames with their true twists."""
     motion = np.asarray(cached.motion[rows][:, list(columns)], np.float64)
     return Steps(np.asarray(code, np.float64), motion, np.asarray(cached.first[rows]))
-
-
-def spread(rows: np.ndarray, most: int) -> np.ndarray:
-    """At most so many rows, evenly over all."""
-    return rows[np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int))]
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from motus_adapters import SHIPPED, UnifiedDataset
 from motus_embodiments import DataError, MissingError, UsageError
 from motus_model import LatentActionCodec, WeightsError, load_codec
-from motus_recipes.data.cache import Cached, open_cached
+from motus_recipes.data.cache import Cached, open_cached, spread
 from motus_recipes.health.baselines import (
     best_drawn,
     flow_components,
@@ -20,7 +20,7 @@ from motus_recipes.health.baselines import (
     random_encoder,
     supervised,
 )
-from motus_recipes.health.codes import Codes, Rebuilt, read_codes, reconstruction, spread
+from motus_recipes.health.codes import Codes, Rebuilt, read_codes, reconstruction
 from motus_recipes.health.crossing import Crossing, Sensitivity, crossings, sensitivities
 from motus_recipes.health.probes import Steps, curved_probe, linear_probe
 from motus_recipes.library import load_recipe

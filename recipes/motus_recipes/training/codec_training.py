@@ -12,14 +12,15 @@ from torch import Tensor
 from motus_adapters import FLOW_BOXES
 from motus_embodiments import DataError, MissingError, head_axes
 from motus_model import LATENT_WIDTH, CodecConfig, LatentActionCodec, WeightsError, draw_normal
-from motus_recipes.data.cache import Cached
+from motus_recipes.data.cache import Cached, spread
 from motus_recipes.data.mixture import Mixture, Row, Source, number
 from motus_recipes.schema import Stage
-from motus_recipes.training.objectives import generators, spread
+from motus_recipes.training.objectives import generators
 
 Motion = Float[np.ndarray, "n 14"]
 
 ARMS = (slice(0, 6), slice(7, 13))  # twists in `motion`; the grippers between are not in flow
+SAMPLE = 2048  # steps of a dataset that statistics are fitted on
 _MOST_CARE = 2.0  # errors of small moves are enlarged at most so much
 # Seen in a mirror, what points right points left, and what turns about the other axes turns back.
 MIRROR = np.array([-1, 1, 1, 1, -1, -1], np.float32)
@@ -95,7 +96,7 @@ class CodecObjective:
         flow, motion, mask = [], [], []
         for name, cached in data.items():
             train, _ = cached.split(spec.held_out)
-            rows = train[spread(len(train))]
+            rows = spread(train, SAMPLE)
             labels = self.labels[name]
             flow.append(np.asarray(cached.flow[rows], np.float32))
             motion.append(labels.motion[rows])

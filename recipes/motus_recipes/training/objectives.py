@@ -21,17 +21,10 @@ from motus_model import (
     TimeSampler,
     draw_normal,
 )
-from motus_recipes.data.cache import Cached
+from motus_recipes.data.cache import Cached, spread
 from motus_recipes.data.frozen import FrozenOutputs, images, stack
 from motus_recipes.data.mixture import Row
 from motus_recipes.schema import Stage
-
-SAMPLE = 2048  # frames that statistics are fitted on
-
-
-def spread(count: int, size: int = SAMPLE) -> np.ndarray:
-    """At most `size` indices, evenly over `count`."""
-    return np.unique(np.linspace(0, count - 1, min(count, size)).astype(int))
 
 
 class FramesObjective:
@@ -58,7 +51,10 @@ class FramesObjective:
 
     def finish(self) -> None:
         """Normalise the latents once the weights stand."""
-        sample = [cached.canvas[spread(len(cached.canvas), 256)] for cached in self.data.values()]
+        sample = [
+            cached.canvas[spread(np.arange(len(cached.canvas)), 256)]
+            for cached in self.data.values()
+        ]
         self.module.fit_statistics(images(np.concatenate(sample), self.device) * 2 - 1)
 
 
