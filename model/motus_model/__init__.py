@@ -1,6 +1,7 @@
 """The network and its mathematics; it knows no robot, no dataset, no command."""
 
 from motus_model.codec import LATENT_WIDTH, CodecConfig, LatentActionCodec, load_codec
+from motus_model.codec_trunks import DeepCompression
 from motus_model.encoders import Encoded
 from motus_model.flow_matching import TimeSampler, draw_normal
 from motus_model.frames import FrameAutoencoder, FrameConfig, shipped_frames
@@ -26,6 +27,7 @@ __all__ = [
     "SOLVERS",
     "Batch",
     "CodecConfig",
+    "DeepCompression",
     "Encoded",
     "EncoderPlaces",
     "Encoders",

@@ -9,6 +9,21 @@ from torch import Tensor, nn
 from motus_model.hub import Frozen, Place, load
 
 TOKENS, TOKEN_WIDTH = 4, 512  # of a drawn flow, paper 4.3.5
+# Sizes of dc-ae-f128c512-in-1.0 (diffusers, scripts/convert_dcae_to_diffusers.py).
+_RESIDUAL, _ATTENTION = ["ResBlock"] * 3, ["EfficientViTBlock"] * 5
+_DC_AE: dict[str, Any] = {
+    "latent_channels": TOKEN_WIDTH,
+    "encoder_block_types": _RESIDUAL + _ATTENTION,
+    "decoder_block_types": _RESIDUAL + _ATTENTION,
+    "encoder_block_out_channels": (128, 256, 512, 512, 1024, 1024, 2048, 2048),
+    "decoder_block_out_channels": (128, 256, 512, 512, 1024, 1024, 2048, 2048),
+    "encoder_layers_per_block": (0, 4, 8, 2, 2, 2, 2, 2),
+    "decoder_layers_per_block": (0, 5, 10, 2, 2, 2, 2, 2),
+    "encoder_qkv_multiscales": ((),) * 8,
+    "decoder_qkv_multiscales": ((),) * 8,
+    "decoder_norm_types": ["batch_norm"] * 3 + ["rms_norm"] * 5,
+    "decoder_act_fns": ["relu"] * 3 + ["silu"] * 5,
+}
 
 
 class Trunk(Protocol):
@@ -74,6 +89,13 @@ class DeepCompression(Frozen):
         from diffusers import AutoencoderDC
 
         return cls(load(AutoencoderDC, Place.parse(name)))
+
+    @classmethod
+    def outline(cls) -> "DeepCompression":
+        """One of the paper's size with random weights, to be counted and not to be used."""
+        from diffusers import AutoencoderDC
+
+        return cls(AutoencoderDC(**_DC_AE))
 
     @property
     def side(self) -> int:

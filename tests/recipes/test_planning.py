@@ -68,7 +68,10 @@ def test_sharding_saves_what_it_says():
     assert used.encoders > 16  # UMT5 and Qwen3-VL in bf16, the autoencoder in float32
     assert stage.fits
     assert stage.microbatch_here == 0  # 80 GB would do, but nothing is sharded on one device
-    assert alike["codec"].microbatch_here == 256
+    # The deep-compression autoencoder is frozen, in float32; only the light layers train.
+    assert memory["codec"].encoders == pytest.approx(1_120_682_252 * FLOAT / 2**30)
+    assert alike["codec"].trained < 1_000_000
+    assert alike["codec"].fits
     assert alike["stage1"].paper_gpu_hours == 8000
     assert alike["stage1"].tokens < stage.tokens
     whole = plan(load_recipe("full", "motus-8b", ["engine.sharding=ddp"]), "64xH100")

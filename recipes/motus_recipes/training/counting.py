@@ -22,6 +22,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from motus_model import (
     LATENT_WIDTH,
     CodecConfig,
+    DeepCompression,
     FrameAutoencoder,
     LatentActionCodec,
     ModelConfig,
@@ -81,13 +82,20 @@ def _deep(model: ModelConfig, layers: int) -> ModelConfig:
     return replace(model, network=replace(model.network, video=video))
 
 
-def count_codec(batch: int) -> Step:
-    """A step of the latent-action codec."""
+def count_codec(batch: int, *, deep: bool = False) -> tuple[Step, int]:
+    """A step of the latent-action codec, and the frozen parameters in it.
+
+    Args:
+        batch: Steps computed at once.
+        deep: With the paper's deep-compression autoencoder instead of the small convolutions.
+    """
     with FakeTensorMode(), torch.random.fork_rng():
-        module = LatentActionCodec(CodecConfig())
+        frozen = DeepCompression.outline() if deep else None
+        module = LatentActionCodec(CodecConfig(autoencoder="outline" if deep else None), frozen)
         flow = torch.randn(batch, *FLOW_SHAPE)
         numbers = [torch.randn(batch, LATENT_WIDTH) for _ in range(3)]
-        return _alone("codec", module, lambda: module(flow, *numbers).total.mean())
+        step = _alone("codec", module, lambda: module(flow, *numbers).total.mean())
+        return step, sum(p.numel() for p in frozen.network.parameters()) if frozen else 0
 
 
 def count_frames(model: ModelConfig, batch: int) -> Step:

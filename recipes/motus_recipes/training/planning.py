@@ -198,7 +198,8 @@ class Load:
         model, encoders = recipe.model, 0
         match stage.objective:
             case "codec":
-                step = count_codec(part)
+                step, frozen = count_codec(part, deep=stage.codec.autoencoder is not None)
+                encoders = FLOAT * frozen
             case "frames":
                 step = count_frames(model, part)
             case "motus":
