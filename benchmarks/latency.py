@@ -49,6 +49,8 @@ class LateDriver:
         gaps: Where a chunk took over: how far it was from the one before.
     """
 
+    looks = True
+
     policy: Policy
     method: str
     delay: int
@@ -167,7 +169,7 @@ def rows(options: argparse.Namespace) -> Iterator[Row]:
             print(f"{latency:g} ms is {delay} steps too, as {same:g} ms: the same rows")
             continue
         done.add(delay)
-        for method in METHODS if delay else ("switch",):
+        for method in options.methods if delay else ("switch",):
             driver = LateDriver(policy, method, delay, max(execute, delay))
             yield measure(driver, simulator, latency, seeds, columns)
     simulator.close()
@@ -179,6 +181,7 @@ def main() -> None:
     parser.add_argument("--env", default="gym-hil:PandaPickCube")
     parser.add_argument("--episodes", type=int, default=50)
     parser.add_argument("--latency", type=float, nargs="+", default=[0, 50, 100, 200], help="ms")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument("--image-size", type=int, default=128, help="pixels; see the policy's card")
     parser.add_argument("--horizon", type=int, help="steps of an episode; the simulator's own")
     parser.add_argument("--execute", type=int, help="steps between questions; the policy's own")

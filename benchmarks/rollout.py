@@ -23,7 +23,9 @@ from motus_recipes.evaluation.driving import run_episode
 
 
 class Idle:
-    """Says where the robot is already, `execute` rows at a time, without looking."""
+    """Says where the robot is already, `execute` rows at a time, whatever it sees."""
+
+    looks = True
 
     def __init__(self, simulator: Simulator, execute: int) -> None:
         adapter = ActionAdapter(load_card(simulator.card))

@@ -27,6 +27,7 @@ from motus_adapters import Policy, UnifiedDataset, open_simulator
 from motus_recipes import wilson
 from motus_recipes.evaluation.closed_loop import FIRST_SEED
 from motus_recipes.evaluation.driving import Driver, PolicyDriver, RandomDriver, run_episode
+from motus_recipes.evaluation.sheet import sheet_for
 
 EVERY = 4  # frames of a demonstration from one that is looked at to the next
 
@@ -56,17 +57,17 @@ def explain(policy: Policy, dataset: UnifiedDataset, episodes: int) -> tuple[flo
 
 def drive(driver: Driver, options: argparse.Namespace) -> str:
     """A row's closed-loop part."""
-    simulator = open_simulator(options.env, options.image_size)
+    simulator, sheet = open_simulator(options.env, options.image_size), sheet_for(options.env)
     simulator.max_steps = min(simulator.max_steps, options.horizon or simulator.max_steps)
     seeds = range(FIRST_SEED, FIRST_SEED + options.episodes)
     try:
-        rows = [run_episode(simulator, driver, seed)[0] for seed in seeds]
+        rows = [run_episode(simulator, driver, seed, sheet)[0] for seed in seeds]
     finally:
         simulator.close()
     solved = sum(row.success for row in rows)
     low, high = wilson(solved, len(rows))
     reached = Counter(goal for row in rows for goal in row.reached)
-    goals = ", ".join(f"{goal} {reached[goal]}" for goal in simulator.subgoals)
+    goals = ", ".join(f"{goal} {reached[goal]}" for goal in (sheet.subgoals if sheet else ()))
     return f"{solved:3d}/{len(rows)} ({low:.2f}-{high:.2f})  {goals}"
 
 

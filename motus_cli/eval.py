@@ -23,6 +23,10 @@ def evaluate(
     instruction: Annotated[
         str | None, Option("--instruction", help="Words in place of the simulator's own")
     ] = None,
+    sheet: Annotated[
+        Path | None,
+        Option("--sheet", help="YAML with the sub-goals; the shipped one if left out"),
+    ] = None,
     image_size: Annotated[
         str | None,
         Option("--image-size", metavar="SIZE", help="Of the pictures: 128, or 640x480"),
@@ -51,6 +55,7 @@ def evaluate(
             episodes,
             seed,
             instruction=instruction,
+            sheet=sheet,
             image_size=None if image_size is None else _picture_size(image_size),
             device=device,
             workers=workers,

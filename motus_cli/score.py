@@ -26,19 +26,16 @@ def score(
 
     Example: motus score sheets/pick.yaml --policy policies/ur5e --out results/pick.json
     """
-    from motus_recipes import Form, read_sheet
+    from motus_recipes import Form
     from motus_recipes import score as fill
 
-    wanted = read_sheet(sheet)
-
-    def reached(trial: int, goal: str) -> bool:
+    def reached(question: str) -> bool:
         yes = ("y", "yes")
-        question = f"trial {trial} of {wanted.trials}: {goal}? [y/n] "
-        return _ask(question, lambda told: _one_of(told.lower(), yes, ("n", "no"))) in yes
+        told = _ask(f"{question} [y/n] ", lambda text: _one_of(text.lower(), yes, ("n", "no")))
+        return told in yes
 
-    def seconds(trial: int) -> float:
-        question = f"trial {trial} of {wanted.trials}: seconds until then? "
-        return _ask(question, _positive)
+    def seconds(question: str) -> float:
+        return _ask(f"{question} ", _positive)
 
     report = fill(sheet, policy, out, Form(reached, seconds), resume=resume, force=force)
     names = ("policy", "env", "rate", "low", "high", "successes", "episodes")

@@ -60,7 +60,7 @@ def check(
     env: Annotated[str, Argument(help="Simulator and task, as in gym-hil:PandaPickCube")],
     image_size: ImageSize = 64,
 ) -> Outcome:
-    """Check a simulator: cameras, state, seeds; exit 1 if a promise is broken.
+    """Check a simulator: cameras, state, seeds, signals; exit 1 if a promise is broken.
 
     Example: motus sim check metaworld:drawer-open-v3
     """
@@ -82,6 +82,7 @@ def check(
         "max_steps": simulator.max_steps,
         "expert": simulator.has_expert,
         "versions": simulator.versions,
+        "signals": dict(simulator.signals),
         "checks": checks,
     }
     return Outcome(report, problem=problem)

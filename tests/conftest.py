@@ -60,6 +60,22 @@ def repository() -> Path:
 
 
 @pytest.fixture(scope="session")
+def need_simulator() -> Callable[[str], None]:
+    """Skip where a simulator is not installed."""
+    from motus_adapters import environment_state, families
+
+    def check(name: str) -> None:
+        key = name.partition(":")[0]
+        family = families()[key]
+        if family.host is None and not family.is_importable:
+            pytest.skip(f"{family.package} is not installed")
+        if family.host is not None and environment_state(key, family) != "installed":
+            pytest.skip(f"needs `motus sim install {key}`")
+
+    return check
+
+
+@pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The team's real sample recordings, which lie beside the checkout and not in it."""
     folder = REPOSITORY.parent / "shared" / "data"

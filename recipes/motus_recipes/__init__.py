@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from motus_recipes.evaluation.sampling import sample as sample
     from motus_recipes.evaluation.sampling import sample_all as sample_all
     from motus_recipes.evaluation.scoring import Form as Form
-    from motus_recipes.evaluation.scoring import read_sheet as read_sheet
     from motus_recipes.evaluation.scoring import score as score
     from motus_recipes.exporting import ExportReport as ExportReport
     from motus_recipes.exporting import export as export
@@ -65,7 +64,6 @@ _HOMES = {
     "list_recipes": "library",
     "load_recipe": "library",
     "plan": "training.planning",
-    "read_sheet": "evaluation.scoring",
     "report": "reports.reporting",
     "sample": "evaluation.sampling",
     "sample_all": "evaluation.sampling",

@@ -19,7 +19,6 @@ class Point:
         "rate": 10.0,
         "max_steps": 20,
         "cameras": ("top",),
-        "subgoals": ("half",),
         "has_expert": True,
         "versions": {"point": "1"},
     }
@@ -33,8 +32,8 @@ class Point:
         return self.place >= 1
 
     @property
-    def reached(self):
-        return ["half"] if self.place >= 0.5 else []
+    def signals(self):
+        return {"place": np.float64(self.place)}
 
     def reset(self, seed):
         self.seed = seed

@@ -37,7 +37,7 @@ def test_numbers_and_pictures_arrive(simulator):
     simulator.step(np.array([0.6]))
     assert start.images["top"].shape == (16, 16, 3)
     assert simulator.observe().state == pytest.approx(start.state + 0.6)
-    assert simulator.reached == ("half",)
+    assert simulator.signals == {"place": pytest.approx(float(start.state[0]) + 0.6)}
     assert not simulator.success
     simulator.step(np.array([0.6]))
     assert simulator.success

@@ -163,3 +163,12 @@ def shown_run(tiny_run: Path, squares: Path, tmp_path_factory: pytest.TempPathFa
         evaluate("expert", "toy:Slide", 3, opener=toy_sim.crashing, out=out)
     sample_all(policy, squares, 0, made / "samples", steps=1)
     return made.rename(folder / "moved")
+
+
+@pytest.fixture
+def toys(monkeypatch: pytest.MonkeyPatch):
+    """The toy simulator, importable by worker processes too."""
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    import toy_sim
+
+    return toy_sim

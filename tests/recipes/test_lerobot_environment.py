@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from motus_adapters import Policy, open_simulator
+from motus_adapters import Policy, open_simulator, read_bundle
 from motus_embodiments import MismatchError, UsageError
 
 pytestmark = pytest.mark.skipif(
@@ -159,7 +160,7 @@ def test_a_simulator_that_is_not_there():
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("generation", [1, 2], ids=["LeRobot 0.6.1's FSDP", "FSDP2"])
 def test_two_processes_share_a_policy(pusht: Path, tmp_path: Path, generation: int):
-    """Sharded, the loss is that of one process, and each holds a part."""
+    """Sharded, the loss is that of one process, each holds a part, and what is saved is whole."""
     script = Path(__file__).with_name("sharded_lerobot.py")
     given = [str(generation), str(pusht), str(tmp_path)]
     started = [subprocess.Popen([sys.executable, script, str(rank), *given]) for rank in range(3)]
@@ -172,3 +173,6 @@ def test_two_processes_share_a_policy(pusht: Path, tmp_path: Path, generation: i
     # an unused parameter has no gradient alone, and zeros in a shared buffer
     assert part + rest == pytest.approx(whole, rel=0.05)
     assert max(part, rest) < 0.7 * whole
+    before, saved = read_bundle(pusht).weights, read_bundle(tmp_path / "saved").weights
+    assert before.keys() == saved.keys()
+    assert all(torch.equal(before[key], saved[key]) for key in before)

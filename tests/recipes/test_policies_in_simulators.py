@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from motus_adapters import Simulator, families, open_simulator
 from motus_recipes import evaluate
 
 STEPS, EXECUTE = 16, 8
@@ -30,22 +29,16 @@ BEDS = (
 )
 
 
-def short(name: str) -> Simulator:
-    simulator = open_simulator(name, SIZE)
-    simulator.max_steps = STEPS
-    return simulator
-
-
 @pytest.mark.parametrize("bed", BEDS, ids=lambda bed: bed.env)
-def test_a_policy_is_measured_in_each_simulator(bed: Bed, untrained, tmp_path: Path):
-    family = families()[bed.env.partition(":")[0]]
-    if not family.is_importable:
-        pytest.skip(f"{family.package} is not installed")
+def test_a_policy_is_measured_in_each_simulator(
+    bed: Bed, toys, need_simulator, untrained, tmp_path: Path
+):
+    need_simulator(bed.env)
     sizes = dict.fromkeys(bed.views, (SIZE, SIZE))
     policy = untrained(tmp_path / "policy", bed.card, sizes, execute=EXECUTE)
     out, film = tmp_path / "result.json", tmp_path / "film.mp4"
     words = "do something else"
-    report = evaluate(policy, bed.env, 2, opener=short, instruction=words, out=out, film=film)
+    report = evaluate(policy, bed.env, 2, opener=toys.short, instruction=words, out=out, film=film)
     assert [(e.success, e.steps, e.crash) for e in report.results] == [(False, STEPS, None)] * 2
     assert report.latency is not None
     assert report.latency.calls == 2 * STEPS / EXECUTE
@@ -53,3 +46,15 @@ def test_a_policy_is_measured_in_each_simulator(bed: Bed, untrained, tmp_path: P
     assert report.weights
     assert film.stat().st_size > 1000
     assert json.loads(out.read_text())["protocol"]["contract"] == report.protocol.contract
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "env", [*(bed.env for bed in BEDS), "robosuite:Lift-Panda", "libero:libero_object/0"]
+)
+def test_one_worker_and_two_give_the_same_episodes(env: str, toys, need_simulator):
+    need_simulator(env)
+    one, two = (evaluate("random", env, 3, opener=toys.short, workers=n) for n in (1, 2))
+    assert one.results == two.results
+    assert one.protocol == two.protocol
+    assert not one.crashed

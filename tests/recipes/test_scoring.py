@@ -9,14 +9,15 @@ from motus_recipes.evaluation.closed_loop import read_evaluation_file
 
 SHEET = """
 task: push
-embodiment: pusht
-instruction: push the block
-split: seen
 subgoals: [touched, moved, in place]
-trials: 3
-rate: 10
-limit: 30
-setup: white table
+robot:
+  embodiment: pusht
+  instruction: push the block
+  split: seen
+  trials: 3
+  rate: 10
+  limit: 30
+  setup: white table
 """
 
 
@@ -85,6 +86,10 @@ def test_two_policies_are_compared_in_pairs(fill):
         ("embodiment: pusht", "embodiment: pusth", "pusht"),
         ("split: seen", "", "split"),
         ("task: push", "task: [", "cannot read"),
+        ("task: push", "task: [push, pull]", "several tasks"),
+        ("  setup: white table", "---\ntask: pull\nsubgoals: [moved]", "several tasks"),
+        ("subgoals: [touched, moved, in place]", "subgoals: []", "at least 1"),
+        (SHEET[SHEET.index("robot:") :], "", "says nothing of a robot"),
     ],
 )
 def test_a_wrong_sheet_is_named(fill, tmp_path, old, new, named):

@@ -15,15 +15,19 @@ from motus_recipes.evaluation.intervals import mcnemar, newcombe, newcombe_paire
 
 ENV = "toy:Slide"
 SOLVED = st.integers(0, 40)
+SHEET = """
+task: toy:Slide
+subgoals:
+  past the middle: place > 256
+  at the end: success
+"""
 
 
 @pytest.fixture
-def toys(monkeypatch: pytest.MonkeyPatch):
-    """The toy simulator, importable by worker processes too."""
-    monkeypatch.syspath_prepend(Path(__file__).parent)
-    import toy_sim
-
-    return toy_sim
+def sheet(tmp_path: Path) -> Path:
+    file = tmp_path / "sheet.yaml"
+    file.write_text(SHEET)
+    return file
 
 
 @pytest.mark.parametrize(
@@ -113,8 +117,8 @@ def test_the_same_seed_gives_the_same_result_with_its_protocol(toys, tmp_path: P
     assert (other.protocol.split, other.protocol.instructions) == ("unseen", ("shove it",))
 
 
-def test_a_crashed_episode_is_counted_and_named(toys):
-    report = evaluate("expert", ENV, 3, opener=toys.crashing)
+def test_a_crashed_episode_is_counted_and_named(toys, sheet):
+    report = evaluate("expert", ENV, 3, opener=toys.crashing, sheet=sheet)
     assert [episode.success for episode in report.results] == [True, False, True]
     assert report.results[1].crash == "FloatingPointError: the physics exploded"
     assert (report.crashed, report.successes, report.episodes) == (1, 2, 3)
@@ -122,8 +126,8 @@ def test_a_crashed_episode_is_counted_and_named(toys):
     assert report.partial == pytest.approx(2 / 3)
 
 
-def test_partial_success_is_the_share_of_sub_goals(toys):
-    report = evaluate("random", ENV, 6, opener=toys.slide)
+def test_partial_success_is_the_share_of_sub_goals(toys, sheet):
+    report = evaluate("random", ENV, 6, opener=toys.slide, sheet=sheet)
     reached = [episode.reached for episode in report.results]
     assert ("past the middle",) in reached
     assert report.partial == pytest.approx(sum(map(len, reached)) / 12)

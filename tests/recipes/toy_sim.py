@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from motus_adapters import Observation
+from motus_adapters import Observation, Simulator, open_simulator
 from motus_adapters.sims.worker import SERVE, Worker, WorkerSimulator
 
 
@@ -20,7 +20,6 @@ class Slide:
     instruction = "push the block"
     max_steps = 14
     cameras = ("img",)
-    subgoals = ("past the middle", "at the end")
     has_expert = True
     versions: ClassVar = {"toy": "1"}
     crashes: tuple[int, ...] = ()
@@ -35,8 +34,8 @@ class Slide:
         return self.x > 490
 
     @property
-    def reached(self) -> tuple[str, ...]:
-        return self.subgoals[: (self.x > 256) + self.success]
+    def signals(self) -> dict[str, float]:
+        return {"place": self.x, "left": 512 - self.x}
 
     def reset(self, seed: int) -> None:
         if seed in self.dies:
@@ -99,6 +98,13 @@ def killed(_name: str) -> WorkerSimulator:
     host = Path(__file__).parents[1] / "adapters" / "sim_host.py"
     command = [sys.executable, "-u", str(SERVE), str(host), "killed", "", "16"]
     return WorkerSimulator("toy:Point", "pusht", "walk", Worker(command, 60.0, 20.0))
+
+
+def short(name: str) -> Simulator:
+    """A real simulator whose episodes end soon."""
+    simulator = open_simulator(name, 48)
+    simulator.max_steps = 16
+    return simulator
 
 
 def faster(_name: str) -> Slide:

@@ -50,8 +50,12 @@ def _checks(simulator: Simulator) -> Iterator[tuple[str, tuple[bool, str]]]:
     yield "another seed, another episode", (other, "")
     numbers = np.isfinite(ends[0]).all()
     yield "numbers", (bool(numbers), "finite")
-    unknown = set(simulator.reached) - set(simulator.subgoals)
-    yield "sub-goals", (not unknown, f"undeclared: {unknown}" if unknown else "declared ones only")
+    told = simulator.signals
+    wrong = [name for name, value in told.items() if not np.isfinite(value)]
+    yield (
+        "signals",
+        (bool(told) and not wrong, f"not finite: {wrong}" if wrong else ", ".join(told)),
+    )
 
 
 def _cameras(

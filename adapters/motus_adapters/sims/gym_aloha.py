@@ -28,13 +28,11 @@ _TASKS = {
         "bimanual_viperx_transfer_cube.xml",
         sim.TransferCubeTask,
         sample_box_pose,
-        ("touched", "lifted", "offered"),
     ),
     "Insertion": (
         "bimanual_viperx_insertion.xml",
         sim.InsertionTask,
         lambda seed: np.concatenate(sample_insertion_pose(seed)),
-        ("touched", "lifted", "aligned"),
     ),
 }
 
@@ -51,24 +49,24 @@ class Aloha:
     def __init__(self, name: str, task: str, instruction: str, image_size: ImageSize) -> None:
         self.name, self.instruction = name, instruction
         self.versions = versions_of("gym-aloha", "dm-control", "mujoco")
-        scene, kind, self._place, self.subgoals = _TASKS[task]
+        scene, kind, self._place = _TASKS[task]
         self._task = kind()
         physics = import_module("dm_control.mujoco").Physics
         self._physics = physics.from_xml_path(str(ASSETS_DIR / scene))
         self._data = self._physics.data.ptr
         self._paint = Painter(self._physics.model.ptr, image_size)
         self._ticks = round(DT / self._physics.timestep())
-        self._best = self._now = 0
+        self._reward = 0
 
     @property
     def success(self) -> bool:
         """What gym-aloha itself measures: its largest reward."""
-        return self._now == SOLVED
+        return self._reward == SOLVED
 
     @property
-    def reached(self) -> tuple[str, ...]:
-        """Rewards of gym-aloha below the largest, each of which stands for a stage."""
-        return self.subgoals[: self._best]
+    def signals(self) -> dict[str, float]:
+        """gym-aloha's reward, from 0 to 4: each stands for a stage."""
+        return {"reward": float(self._reward)}
 
     def reset(self, seed: int) -> None:
         """Both arms at rest, objects at places drawn from the seed."""
@@ -79,7 +77,7 @@ class Aloha:
         np.random.set_state(before)
         self._task.initialize_episode(self._physics)
         mujoco.mj_forward(self._physics.model.ptr, self._data)
-        self._now = self._best = 0
+        self._reward = 0
 
     def observe(self) -> Observation:
         """Three pictures; joint angles (rad) and opening of the left arm, then of the right."""
@@ -91,8 +89,7 @@ class Aloha:
         """Set the joint targets and let 20 ms pass."""
         self._task.before_step(action, self._physics)
         self._physics.step(self._ticks)
-        self._now = self._task.get_reward(self._physics)
-        self._best = max(self._best, self._now)
+        self._reward = self._task.get_reward(self._physics)
 
     def expert(self) -> Float[np.ndarray, " 14"]:
         """There is none."""

@@ -29,7 +29,6 @@ class PandaPickCube:
     rate = 10.0
     max_steps = 50
     cameras = tuple(CAMERAS)
-    subgoals = ("reached", "lifted")
     has_expert = True
 
     def __init__(self, name: str, instruction: str, image_size: ImageSize) -> None:
@@ -43,17 +42,16 @@ class PandaPickCube:
         self._driver = model.joint("right_driver_joint").qposadr[0]
         self._grasped = 0
         self._rest_height = 0.0
-        self._reached: set[str] = set()
 
     @property
     def success(self) -> bool:
         """gym-hil's own measure: the cube is 10 cm above its rest, between the fingers."""
-        return self._lift > 0.1 and self._is_near
+        return self._risen > 0.1 and self._distance < 0.05
 
     @property
-    def reached(self) -> tuple[str, ...]:
-        """The cube was between the fingers; it was 2 cm above its rest."""
-        return tuple(goal for goal in self.subgoals if goal in self._reached)
+    def signals(self) -> dict[str, float]:
+        """From the cube to the middle of the fingers, and how far it has risen, m."""
+        return {"distance": self._distance, "risen": self._risen}
 
     def reset(self, seed: int) -> None:
         """Home pose and a cube place drawn from the seed."""
@@ -65,7 +63,6 @@ class PandaPickCube:
         self._env.data.ctrl[self._gripper] = 0
         self._rest_height = float(self._cube[2])
         self._grasped = 0
-        self._reached = set()
 
     def observe(self) -> Observation:
         """Two pictures, seven joint angles (rad) and the measured opening of the gripper."""
@@ -82,10 +79,6 @@ class PandaPickCube:
         closed_now = data.ctrl[self._gripper] / 255
         grip = np.clip((1 - action[6]) - closed_now, -1, 1)
         self._env.apply_action(np.array([*move, 0, 0, 0, grip]))
-        if self._is_near:
-            self._reached.add("reached")
-            if self._lift > 0.02:
-                self._reached.add("lifted")
 
     def expert(self) -> Float[np.ndarray, " 7"]:
         """Above the cube, down, close, up; the command is reachable within this step."""
@@ -127,12 +120,12 @@ class PandaPickCube:
         self._env.close()
 
     @property
-    def _lift(self) -> float:
+    def _risen(self) -> float:
         return float(self._cube[2] - self._rest_height)
 
     @property
-    def _is_near(self) -> bool:
-        return bool(np.linalg.norm(self._cube - self._tcp) < 0.05)
+    def _distance(self) -> float:
+        return float(np.linalg.norm(self._cube - self._tcp))
 
     @property
     def _cube(self) -> Float[np.ndarray, " 3"]:

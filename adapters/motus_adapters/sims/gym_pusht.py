@@ -21,7 +21,6 @@ class PushT:
     rate = 10.0
     max_steps = 300
     cameras = (CAMERA,)
-    subgoals = ("covered 50 %", "covered 80 %")
     has_expert = False
 
     def __init__(self, name: str, instruction: str, image_size: int) -> None:
@@ -29,7 +28,7 @@ class PushT:
         self.versions = versions_of("gym-pusht", "pymunk")
         env = import_module("gym_pusht.envs.pusht").PushTEnv
         self._env = env(visualization_width=DRAWN, visualization_height=DRAWN)
-        self._covered = self._most = 0.0
+        self._covered = 0.0
 
     @property
     def success(self) -> bool:
@@ -37,16 +36,15 @@ class PushT:
         return self._covered > self._env.success_threshold
 
     @property
-    def reached(self) -> tuple[str, ...]:
-        """Shares of the outline that were covered."""
-        shares = zip(self.subgoals, (0.5, 0.8), strict=True)
-        return tuple(goal for goal, share in shares if self._most >= share)
+    def signals(self) -> dict[str, float]:
+        """The share of the outline that is covered."""
+        return {"covered": self._covered}
 
     def reset(self, seed: int) -> None:
         """Disc and T at places drawn from the seed."""
         self._env.reset(seed=seed)
         self._env._last_action = None
-        self._covered = self._most = 0.0
+        self._covered = 0.0
 
     def observe(self) -> Observation:
         """The plane from above, and where the disc is (px, x to the right and y down)."""
@@ -60,7 +58,6 @@ class PushT:
         """Set where the disc should go (px) and let 0.1 s pass."""
         *_, info = self._env.step(np.asarray(action, np.float64))
         self._covered = float(info["coverage"])
-        self._most = max(self._most, self._covered)
 
     def expert(self) -> Float[np.ndarray, " 2"]:
         """There is none."""

@@ -5,6 +5,7 @@ policy runs in either.
 """
 
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ from motus_adapters.sims.versions import versions_of
 MAX_MOVE = 0.01  # m a step and axis: action_scale of sawyer_xyz_env.py
 CAMERA, PLACE = "corner2", (0.75, 0.075, 0.7)  # m; nearer than Meta-World's, as LeRobot has it
 PUSH, FADE = 120.0, 0.9  # N that a push gains and the share that it keeps, each step
+SIGNALS = ("near_object", "grasp_success", "grasp_reward", "in_place_reward", "obj_to_target")
+UNTOLD = dict.fromkeys(SIGNALS, np.nan) | {"success": 0.0}  # before the first step
 REACH, SETTLE = 8, 12  # steps to a random start, and to rest there
 
 
@@ -28,8 +31,6 @@ class MetaWorld:
     card = "sawyer-metaworld"
     rate = 80.0
     cameras = (CAMERA,)
-    subgoals = ()
-    reached = ()
     has_expert = True
 
     def __init__(self, name: str, task: str, instruction: str, image_size: ImageSize) -> None:
@@ -49,18 +50,29 @@ class MetaWorld:
         self._paint = Painter(env.model, image_size)
         self._push = env.data.xfrc_applied[env.model.body("hand").id, :3]
         self._seen: Float[np.ndarray, " 39"] = np.zeros(39)
-        self._solved = False
+        self._told: Mapping[str, float] = UNTOLD
+        self._way = np.nan
 
     @property
     def success(self) -> bool:
         """Meta-World's own measure."""
-        return self._solved
+        return bool(self._told["success"])
+
+    @property
+    def signals(self) -> dict[str, float]:
+        """What Meta-World says of a step, which differs from task to task; and `progress`.
+
+        That is the share of the object's way to its goal that lies behind it.
+        """
+        told = {name: float(self._told[name]) for name in SIGNALS}
+        return {**told, "progress": 1 - told["obj_to_target"] / self._way if self._way else 0.0}
 
     def reset(self, seed: int) -> None:
         """Hand at home, objects and goal at places drawn from the seed."""
         self._env.seed(seed)
         self._seen, _ = self._env.reset()
-        self._plan, self._solved = self._expert(), False
+        self._plan = self._expert()
+        self._told, self._way = UNTOLD, np.nan
         self._push[:] = 0
 
     def observe(self) -> Observation:
@@ -70,8 +82,9 @@ class MetaWorld:
 
     def step(self, action: Float[np.ndarray, " 4"]) -> None:
         """Move the place that the hand is drawn to (cm, at most 1), set the claws' effort."""
-        self._seen, _, _, _, told = self._env.step(np.asarray(action, np.float64))
-        self._solved = bool(told["success"])
+        self._seen, _, _, _, self._told = self._env.step(np.asarray(action, np.float64))
+        if np.isnan(self._way):
+            self._way = float(self._told["obj_to_target"])
 
     def expert(self) -> Float[np.ndarray, " 4"]:
         """What Meta-World's expert says, as far as it is carried out."""

@@ -42,7 +42,6 @@ class Simulator(Protocol):
         instruction: The task in words.
         max_steps: Steps after which an episode has failed.
         cameras: Names of the pictures of an observation.
-        subgoals: What has to be reached on the way, in this order; () where none is declared.
         has_expert: Whether `expert` knows what to do.
         versions: Packages that decide how an episode goes, and their versions.
     """
@@ -53,7 +52,6 @@ class Simulator(Protocol):
     instruction: str
     max_steps: int
     cameras: tuple[str, ...]
-    subgoals: tuple[str, ...]
     has_expert: bool
     versions: Mapping[str, str]
 
@@ -63,8 +61,11 @@ class Simulator(Protocol):
         ...
 
     @property
-    def reached(self) -> tuple[str, ...]:
-        """The sub-goals that have been reached at some time of the running episode."""
+    def signals(self) -> Mapping[str, float]:
+        """What can be measured now, beside success: numbers (SI units), and yes or no as 1 or 0.
+
+        The names are the same in all of an episode; NaN is what was not measured yet.
+        """
         ...
 
     def reset(self, seed: int) -> None:

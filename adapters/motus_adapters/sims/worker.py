@@ -179,11 +179,10 @@ class WorkerSimulator:
         self.rate = float(about["rate"])
         self.max_steps = int(about["max_steps"])
         self.cameras: tuple[str, ...] = tuple(about["cameras"])
-        self.subgoals: tuple[str, ...] = tuple(about["subgoals"])
         self.has_expert = bool(about["has_expert"])
         self.versions: Mapping[str, str] = dict(about["versions"])
         self._success = False
-        self._reached: tuple[str, ...] = ()
+        self._signals: Mapping[str, float] = {}
 
     @property
     def success(self) -> bool:
@@ -191,9 +190,9 @@ class WorkerSimulator:
         return self._success
 
     @property
-    def reached(self) -> tuple[str, ...]:
-        """Sub-goals that were reached in the running episode."""
-        return self._reached
+    def signals(self) -> Mapping[str, float]:
+        """What can be measured now."""
+        return self._signals
 
     def reset(self, seed: int) -> None:
         """Start the episode of a seed, and the process first if it failed before."""
@@ -246,5 +245,5 @@ class WorkerSimulator:
     def _ask(self, call: str, **values: Any) -> dict[str, np.ndarray]:
         header, arrays = self._worker.ask(call, **values)
         self._success = bool(header["success"])
-        self._reached = tuple(header["reached"])
+        self._signals = {name: float(value) for name, value in header["signals"].items()}
         return arrays

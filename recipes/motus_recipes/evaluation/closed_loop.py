@@ -35,7 +35,7 @@ from motus_recipes.evaluation.driving import (
 )
 from motus_recipes.evaluation.intervals import wilson
 from motus_recipes.evaluation.protocol_card import ProtocolCard, describe_protocol
-from motus_recipes.provenance import code_version
+from motus_recipes.evaluation.sheet import Sheet, sheet_for
 from motus_recipes.reports.films import write_film
 
 FIRST_SEED = 1_000_000  # far from the seeds that recordings use
@@ -67,7 +67,7 @@ class EvalReport:
 
     Attributes:
         crashed: Episodes that could not be carried out; they count as failures.
-        partial: Mean share of the task's sub-goals that were reached; None where it has none.
+        partial: Mean share of the sheet's sub-goals that were reached; None without a sheet.
         mean_steps: Of the solved episodes; None without any.
         time_to_success: The same in s of the robot's time.
         counts: What the policy met: numbers clipped, slowed, outside; pictures frozen.
@@ -99,6 +99,7 @@ class Setup:
 
     Attributes:
         policy: A bundle's folder, or a word that `evaluate` knows.
+        sheet: The sub-goals.
         opener: Starts a simulator by name.
     """
 
@@ -106,6 +107,7 @@ class Setup:
     env: str
     device: str
     instruction: str | None
+    sheet: Sheet | None = None
     opener: Callable[[str], Simulator] = open_simulator
 
 
@@ -116,6 +118,7 @@ def evaluate(
     seed: int = 0,
     *,
     instruction: str | None = None,
+    sheet: Path | None = None,
     image_size: ImageSize | None = None,
     device: str = "cpu",
     workers: int = 1,
@@ -135,6 +138,7 @@ def evaluate(
         episodes: How many; episode i starts from seed 1,000,000 + 10,000 `seed` + i.
         seed: Which block of episodes.
         instruction: Said to the policy in place of the simulator's own words.
+        sheet: YAML with the sub-goals; the shipped one for this task if left out.
         image_size: Of the pictures, by `open_simulator`; its usual one if left out.
         device: For the policy.
         workers: Processes.
@@ -145,7 +149,7 @@ def evaluate(
         on_progress: Called after each episode.
 
     Raises:
-        UsageError: `out` is there already.
+        UsageError: `out` is there already, or the sheet does not fit the simulator.
         MismatchError: When the policy is for another robot than the simulator's.
     """
     if out is not None and out.exists() and not force:
@@ -154,7 +158,8 @@ def evaluate(
     seeds = range(first, first + episodes)
     if image_size is not None:
         opener = partial(open_simulator, image_size=image_size)
-    setup = Setup(str(policy), env, str(torch_device(device)), instruction, opener)
+    goals = sheet_for(env, sheet)
+    setup = Setup(str(policy), env, str(torch_device(device)), instruction, goals, opener)
     found: list[Result] = []
     with _one_thread():
         runner = (
@@ -243,7 +248,7 @@ def _alone(setup: Setup, seeds: range, film: Path | None) -> Iterator[ProtocolCa
     """The protocol, then each episode, in this process."""
     _start_worker(setup)
     try:
-        yield _describe(seeds, setup.instruction, code_version())
+        yield _describe(seeds)
         for seed in seeds:
             yield _work(seed, film if seed == seeds[0] else None)
     finally:
@@ -260,7 +265,7 @@ def _pooled(
         pool = ProcessPoolExecutor(workers, get_context("spawn"), _start_pooled, (setup,))
         try:
             if not described:
-                yield pool.submit(_describe, seeds, setup.instruction, code_version()).result()
+                yield pool.submit(_describe, seeds).result()
                 described = True
             jobs = [pool.submit(_work, s, film if s == seeds[0] else None) for s in waiting]
             for job in jobs:
@@ -333,16 +338,21 @@ def _ready() -> _Running:
     return _running
 
 
-def _describe(seeds: range, instruction: str | None, code: str) -> ProtocolCard:
+def _describe(seeds: range) -> ProtocolCard:
     running = _ready()
-    return describe_protocol(running.simulator, running.driver, seeds, instruction, code)
+    setup = running.setup
+    return describe_protocol(
+        running.simulator, running.driver, seeds, setup.instruction, setup.sheet
+    )
 
 
 def _work(seed: int, film: Path | None) -> Result:
     running = _ready()
     watch = Stopwatch(running.driver)
     try:
-        episode, frames = run_episode(running.simulator, watch, seed, filmed=film is not None)
+        episode, frames = run_episode(
+            running.simulator, watch, seed, running.setup.sheet, filmed=film is not None
+        )
     except FATAL:
         raise
     except Exception as error:

@@ -12,9 +12,11 @@ from motus_adapters import Observation, Policy, Simulator, UnifiedDataset, weigh
 from motus_embodiments import ActionAdapter, MismatchError, UsageError, load_card
 from motus_recipes.data.mixture import seeds
 from motus_recipes.evaluation.lerobot_driver import WEIGHTS, LeRobotDriver, lerobot_weights_hash
+from motus_recipes.evaluation.sheet import Sheet, measure, subgoals_of
 
 EXPERT, RANDOM, REPLAY, LEROBOT = "expert", "random", "replay:", "lerobot:"
 UNLIMITED = 1.0  # canonical; how far random goes on a channel without limits
+NOTHING = Observation({}, np.zeros(0, np.float32))
 Film = UInt8[np.ndarray, "t h w 3"]
 
 
@@ -26,7 +28,7 @@ class Episode:
         seed: Where it started from.
         success: Whether the task was solved.
         steps: Control steps until then, or until the horizon; 0 when it crashed.
-        reached: The task's sub-goals that were reached on the way.
+        reached: The sheet's sub-goals that were reached on the way, the first one first.
         clipped: Action numbers that were cut to the card's limits or speeds.
         crash: What went wrong, when it could not be carried out; it counts as a failure.
     """
@@ -40,7 +42,13 @@ class Episode:
 
 
 class Driver(Protocol):
-    """Anything that can drive a robot through an episode."""
+    """Anything that can drive a robot through an episode.
+
+    Attributes:
+        looks: Whether it wants to see anything; what nobody looks at is not drawn.
+    """
+
+    looks: bool
 
     @property
     def contract(self) -> str | None:
@@ -61,6 +69,8 @@ class PolicyDriver:
         policy: What is asked.
         instruction: Said in place of the simulator's own words.
     """
+
+    looks = True
 
     def __init__(self, policy: Policy, instruction: str | None = None) -> None:
         self.policy, self.instruction = policy, instruction
@@ -90,6 +100,7 @@ class ExpertDriver:
     """The simulator's own scripted expert."""
 
     contract = None
+    looks = False
 
     def reset(self, seed: int) -> None:
         """Nothing to begin."""
@@ -105,6 +116,7 @@ class RandomDriver:
     """Uniform over what the card allows, drawn anew each step: what luck alone would reach."""
 
     contract = None
+    looks = True  # at the state, from which relative actions are counted
 
     def __init__(self, card: str) -> None:
         self._adapter = ActionAdapter(load_card(card))
@@ -130,6 +142,7 @@ class ReplayDriver:
     """
 
     contract = None
+    looks = False
 
     def __init__(self, dataset: UnifiedDataset) -> None:
         self._dataset = dataset
@@ -153,7 +166,7 @@ class Stopwatch:
     """A driver that notes how long each of another's answers takes, in ms."""
 
     def __init__(self, driver: Driver) -> None:
-        self.driver, self.contract = driver, driver.contract
+        self.driver, self.contract, self.looks = driver, driver.contract, driver.looks
         self.times: list[float] = []
 
     def reset(self, seed: int) -> None:
@@ -170,22 +183,35 @@ class Stopwatch:
 
 
 def run_episode(
-    simulator: Simulator, driver: Driver, seed: int, *, filmed: bool = False
+    simulator: Simulator,
+    driver: Driver,
+    seed: int,
+    sheet: Sheet | None = None,
+    *,
+    filmed: bool = False,
 ) -> tuple[Episode, Film | None]:
-    """Drive one episode until it is solved or its time is over."""
+    """Drive one episode until it is solved or its time is over; a sheet has its sub-goals."""
     simulator.reset(seed)
     driver.reset(seed)
+    ahead = list(subgoals_of(sheet, simulator))
+    reached = []
     frames = []
     steps = 0
     while steps < simulator.max_steps and not simulator.success:
-        for action in driver.actions(simulator, simulator.observe()):
+        seen = simulator.observe() if driver.looks else NOTHING
+        for action in driver.actions(simulator, seen):
             simulator.step(action)
             steps += 1
+            if ahead:
+                measured = measure(simulator)
+                now = [goal for goal in ahead if goal.holds(measured)]
+                reached += [goal.name for goal in now]
+                ahead = [goal for goal in ahead if goal not in now]
             if filmed:
                 frames.append(next(iter(simulator.observe().images.values())).copy())
             if simulator.success or steps == simulator.max_steps:
                 break
-    episode = Episode(seed, simulator.success, steps, simulator.reached)
+    episode = Episode(seed, simulator.success, steps, tuple(reached))
     return episode, np.stack(frames) if frames else None
 
 

@@ -46,6 +46,8 @@ class LeRobotDriver:
         MissingError: LeRobot lacks a package for this kind of policy.
     """
 
+    looks = True
+
     def __init__(
         self, folder: Path, simulator: Simulator, device: str, instruction: str | None = None
     ) -> None:

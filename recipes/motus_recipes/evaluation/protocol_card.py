@@ -7,6 +7,8 @@ from typing import Any
 
 from motus_adapters import Simulator
 from motus_recipes.evaluation.driving import Driver
+from motus_recipes.evaluation.sheet import Sheet, subgoals_of
+from motus_recipes.provenance import code_version
 
 # What may differ: other seeds are other episodes of the same task, and the policy and the code are
 # what a comparison is about.
@@ -24,7 +26,7 @@ class ProtocolCard:
         embodiment: The robot's card.
         instructions: What the policy was told.
         split: `seen` for the simulator's own words, which its recordings carry; else `unseen`.
-        subgoals: What has to be reached on the way.
+        subgoals: What has to be reached on the way, as the sheet has it.
         horizon: Control steps after which an episode has failed.
         rate: Control rate, Hz.
         rendering: Camera to width x height, and under `gl` who draws.
@@ -33,6 +35,7 @@ class ProtocolCard:
         contract: Digest of the policy's contract; of LeRobot's, release, kind and digest; None for
             a baseline.
         code: Version of motus-cli, with the commit where there is one.
+        sheet: Digest of the sheet; "" where there is none.
     """
 
     env: str
@@ -49,10 +52,15 @@ class ProtocolCard:
     episodes: int
     contract: str | None
     code: str
+    sheet: str = ""
 
 
 def describe_protocol(
-    simulator: Simulator, driver: Driver, seeds: range, instruction: str | None, code: str
+    simulator: Simulator,
+    driver: Driver,
+    seeds: range,
+    instruction: str | None,
+    sheet: Sheet | None,
 ) -> ProtocolCard:
     """The protocol of an evaluation that is about to start."""
     simulator.reset(0)
@@ -66,14 +74,15 @@ def describe_protocol(
         embodiment=simulator.card,
         instructions=(words,),
         split="seen" if words == simulator.instruction else "unseen",
-        subgoals=simulator.subgoals,
+        subgoals=tuple(goal.line for goal in subgoals_of(sheet, simulator)),
         horizon=simulator.max_steps,
         rate=simulator.rate,
         rendering={**rendering, "gl": os.environ.get("MUJOCO_GL", "default")},
         seeds=(seeds[0], seeds[-1]),
         episodes=len(seeds),
         contract=driver.contract,
-        code=code,
+        code=code_version(),
+        sheet=sheet.digest if sheet else "",
     )
 
 

@@ -1,15 +1,11 @@
-"""Scores of a real robot: a sheet says what to reach, a person says what was reached."""
+"""Scores of a real robot: a person answers the sub-goals of a sheet."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
-
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from motus_adapters import read_bundle, weights_hash
-from motus_embodiments import MismatchError, UsageError, load_card, nearest
+from motus_embodiments import MismatchError, UsageError, load_card
 from motus_recipes.evaluation.closed_loop import (
     EvalReport,
     read_evaluation_file,
@@ -18,38 +14,8 @@ from motus_recipes.evaluation.closed_loop import (
 )
 from motus_recipes.evaluation.driving import Episode
 from motus_recipes.evaluation.protocol_card import ProtocolCard, protocol_differences
+from motus_recipes.evaluation.sheet import Robot, Sheet, read_sheets
 from motus_recipes.provenance import code_version
-
-Words = Annotated[str, Field(min_length=1)]
-
-
-class Sheet(BaseModel):
-    """What a trial is, and what counts.
-
-    Attributes:
-        task: Its name.
-        embodiment: The robot's card.
-        instruction: What the policy is told.
-        split: Whether it was trained on these words.
-        subgoals: What has to be reached, in this order; all of them are success.
-        trials: How many. Trial i starts from the same place for every policy, so that two
-            policies are compared in pairs.
-        rate: Control rate, Hz.
-        limit: Seconds after which a trial has failed.
-        setup: Whatever else has to be alike: table, light, cameras.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    task: Words
-    embodiment: str
-    instruction: Words
-    split: Literal["seen", "unseen"]
-    subgoals: tuple[Words, ...] = Field(min_length=1)
-    trials: int = Field(ge=1)
-    rate: float = Field(gt=0)
-    limit: float = Field(gt=0)
-    setup: str = ""
 
 
 @dataclass(frozen=True)
@@ -57,36 +23,30 @@ class Form:
     """The questions to the person at the robot.
 
     Attributes:
-        reached: Trial and sub-goal to whether it was reached.
-        seconds: Trial to the time until the last one, in s.
+        reached: Whether a sub-goal was reached.
+        seconds: The time until the last one, in s.
     """
 
-    reached: Callable[[int, str], bool]
-    seconds: Callable[[int], float]
+    reached: Callable[[str], bool]
+    seconds: Callable[[str], float]
 
 
-def read_sheet(path: Path) -> Sheet:
-    """Read a sheet.
+def read_robot_sheet(path: Path) -> tuple[Sheet, Robot]:
+    """The one sheet of a file, and the robot that it is for.
 
     Raises:
-        UsageError: It cannot be read, or a key is unknown, missing or wrong.
+        UsageError: It cannot be read, is not the only one, or is for a simulator.
     """
-    try:
-        sheet = Sheet.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"cannot read the sheet {path}: {error}", where=str(path)) from error
-    except ValidationError as error:
-        # A misspelt key is missing as well: its wrong name says more.
-        found = sorted(error.errors(), key=lambda one: one["type"] != "extra_forbidden")[0]
-        key = ".".join(map(str, found["loc"]))
-        unknown = found["type"] == "extra_forbidden"
+    sheet, *others = read_sheets(path)
+    if others or len(sheet.task) > 1:
+        raise UsageError(f"{path} is for several tasks", hint="one is scored at a time")
+    if sheet.robot is None:
         raise UsageError(
-            f"{path}: {key or 'the sheet'}: {found['msg']}",
-            hint=nearest(key, Sheet.model_fields) if unknown else None,
+            f"{path} says nothing of a robot",
+            hint=f"robot: with {', '.join(Robot.model_fields)}; `motus eval --sheet` takes it",
             where=str(path),
-        ) from error
-    load_card(sheet.embodiment)
-    return sheet
+        )
+    return sheet, sheet.robot
 
 
 def score(
@@ -106,8 +66,8 @@ def score(
         UsageError: The sheet is wrong, or `out` is there already.
         MismatchError: `out` was begun with another sheet or policy.
     """
-    wanted = read_sheet(sheet)
-    protocol, weights = _protocol(wanted, policy)
+    wanted, robot = read_robot_sheet(sheet)
+    protocol, weights = _protocol(wanted, robot, policy)
     done: list[Episode] = []
     if out.exists() and resume:
         begun = read_evaluation_file(out)
@@ -120,8 +80,8 @@ def score(
     elif out.exists() and not force:
         hint = "--resume goes on with it, --force starts anew"
         raise UsageError(f"{out} exists", hint=hint, where=str(out))
-    for trial in range(len(done) + 1, wanted.trials + 1):
-        done.append(_trial(wanted, trial, form))
+    for trial in range(len(done) + 1, robot.trials + 1):
+        done.append(_trial(wanted, robot, trial, form))
         write_evaluation(out, _report(policy, done, protocol, weights))
     return _report(policy, done, protocol, weights)
 
@@ -132,31 +92,33 @@ def _report(
     return summarize(policy, [(episode, [], {}) for episode in done], protocol, None, weights)
 
 
-def _trial(sheet: Sheet, trial: int, form: Form) -> Episode:
-    reached = tuple(goal for goal in sheet.subgoals if form.reached(trial, goal))
-    success = reached == sheet.subgoals
-    seconds = form.seconds(trial) if success else sheet.limit
-    if seconds > sheet.limit:
-        success, seconds = False, sheet.limit
-    return Episode(trial, success, round(seconds * sheet.rate), reached)
+def _trial(sheet: Sheet, robot: Robot, trial: int, form: Form) -> Episode:
+    which = f"trial {trial} of {robot.trials}"
+    reached = tuple(goal for goal in sheet.subgoals if form.reached(f"{which}: {goal}?"))
+    success = len(reached) == len(sheet.subgoals)
+    seconds = form.seconds(f"{which}: seconds until then?") if success else robot.limit
+    if seconds > robot.limit:
+        success, seconds = False, robot.limit
+    return Episode(trial, success, round(seconds * robot.rate), reached)
 
 
-def _protocol(sheet: Sheet, policy: str) -> tuple[ProtocolCard, str | None]:
+def _protocol(sheet: Sheet, robot: Robot, policy: str) -> tuple[ProtocolCard, str | None]:
     is_bundle = (Path(policy) / "contract.json").is_file()
     card = ProtocolCard(
-        env=f"robot:{sheet.task}",
+        env=f"robot:{sheet.task[0]}",
         versions={},
-        tasks=(sheet.task,),
-        embodiment=load_card(sheet.embodiment).name,
-        instructions=(sheet.instruction,),
-        split=sheet.split,
-        subgoals=sheet.subgoals,
-        horizon=round(sheet.limit * sheet.rate),
-        rate=sheet.rate,
-        rendering={"setup": sheet.setup},
-        seeds=(1, sheet.trials),
-        episodes=sheet.trials,
+        tasks=sheet.task,
+        embodiment=load_card(robot.embodiment).name,
+        instructions=(robot.instruction,),
+        split=robot.split,
+        subgoals=tuple(sheet.subgoals),
+        horizon=round(robot.limit * robot.rate),
+        rate=robot.rate,
+        rendering={"setup": robot.setup},
+        seeds=(1, robot.trials),
+        episodes=robot.trials,
         contract=read_bundle(policy).digest if is_bundle else None,
         code=code_version(),
+        sheet=sheet.digest,
     )
     return card, weights_hash(Path(policy)) if is_bundle else None

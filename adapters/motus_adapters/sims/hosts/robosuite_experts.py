@@ -1,6 +1,7 @@
 """Scripted experts for robosuite, which has none: ours, told as what a hand does after another.
 
-Read by robosuite_host.py. An expert is a generator; what it yields is the robot's next action.
+Read by robosuite_host.py, and by libero_expert.py for its ways. An expert is a generator; what it
+yields is the robot's next action.
 """
 
 from collections.abc import Callable, Iterator
@@ -41,14 +42,14 @@ def stack(task: Any) -> Steps:
     rest = task.place("cubeA_main")[2]
     held = task.hand() - task.place("cubeA_main")  # as it lies between the fingers
     high = rest + CARRY
-    yield from _reach(task, lambda: np.array([*task.hand()[:2], high]), CLOSED, turn, ROUGHLY)
+    yield from reach(task, lambda: np.array([*task.hand()[:2], high]), CLOSED, turn, ROUGHLY)
 
     def above(clear: float) -> Array:
         return task.place("cubeB_main") + held + (STACKED + clear) * UP
 
-    yield from _reach(task, lambda: above(0.06), CLOSED, turn)
-    yield from _reach(task, lambda: above(CLEAR), CLOSED, turn, PRECISE)
-    yield from _stay(task, OPEN, OPEN_STEPS, turn)
+    yield from reach(task, lambda: above(0.06), CLOSED, turn)
+    yield from reach(task, lambda: above(CLEAR), CLOSED, turn, PRECISE)
+    yield from stay(task, OPEN, OPEN_STEPS, turn)
     while True:
         yield task.go(above(0.15), OPEN, turn)
 
@@ -68,11 +69,11 @@ def door(task: Any) -> Steps:
         slant = task.rotation(SLANT * np.cross(UP, outward))
         away = outward * np.sin(SLANT) + UP * np.cos(SLANT)  # from the fingertips to the hand
         before = hold() + HOVER * away
-        yield from _reach(task, lambda: before, OPEN, slant, ROUGHLY)  # noqa: B023
-        yield from _stay(task, OPEN, TILT_STEPS, slant)
-        yield from _reach(task, lambda: before, OPEN, slant, patience=20)  # noqa: B023
-        yield from _reach(task, hold, OPEN, slant, patience=30)
-        yield from _stay(task, CLOSED, CLOSE_STEPS, slant)
+        yield from reach(task, lambda: before, OPEN, slant, ROUGHLY)  # noqa: B023
+        yield from stay(task, OPEN, TILT_STEPS, slant)
+        yield from reach(task, lambda: before, OPEN, slant, patience=20)  # noqa: B023
+        yield from reach(task, hold, OPEN, slant, patience=30)
+        yield from stay(task, CLOSED, CLOSE_STEPS, slant)
         axle, lever = task.axle(), task.hand() - task.axle()
         side = np.sign(np.cross(lever, -UP) @ outward)
         for angle in np.linspace(0, PRESS, PRESS_STEPS):
@@ -91,12 +92,12 @@ def _grasp(task: Any, body: str, turn: Array = UPRIGHT) -> Steps:
     def above(height: float) -> Callable[[], Array]:
         return lambda: task.place(body) + height * UP
 
-    yield from _reach(task, above(HOVER), OPEN, turn)
-    yield from _reach(task, above(0.0), OPEN, turn)
-    yield from _stay(task, CLOSED, CLOSE_STEPS, turn)
+    yield from reach(task, above(HOVER), OPEN, turn)
+    yield from reach(task, above(0.0), OPEN, turn)
+    yield from stay(task, CLOSED, CLOSE_STEPS, turn)
 
 
-def _reach(
+def reach(
     task: Any,
     goal: Callable[[], Array],
     opening: float,
@@ -112,7 +113,8 @@ def _reach(
         yield task.go(wanted, opening, turn)
 
 
-def _stay(task: Any, opening: float, steps: int, turn: Array = UPRIGHT) -> Steps:
+def stay(task: Any, opening: float, steps: int, turn: Array = UPRIGHT) -> Steps:
+    """Where the hand is, for some steps."""
     place = task.hand()
     for _ in range(steps):
         yield task.go(place, opening, turn)

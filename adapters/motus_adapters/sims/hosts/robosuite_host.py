@@ -109,11 +109,10 @@ class RobosuiteTask:
             "rate": RATE,
             "max_steps": self._task.steps,
             "cameras": self._cameras,
-            "subgoals": tuple(self._task.subgoals),
             "has_expert": self._expert is not None,
             "versions": {name: version(name) for name in ("robosuite", "mujoco")},
         }
-        self.reached: list[str] = []
+        self.signals: dict[str, float] = {}
 
     @property
     def success(self) -> bool:
@@ -131,8 +130,8 @@ class RobosuiteTask:
             part.rng = generator
         self.env.reset()
         np.random.set_state(before)
-        self.reached = []
         self._start = self._data.xpos.copy()
+        self._measure()
         for arm in self.arms:
             arm.upright = self._data.site_xmat[arm.site].reshape(3, 3).copy()
         self._plan: Iterator[Array] | None = None
@@ -147,11 +146,9 @@ class RobosuiteTask:
         return {**seen, "state": state.astype(np.float32)}
 
     def step(self, action: Array) -> None:
-        """Set the targets of joints and grippers, let 50 ms pass, see what was reached."""
+        """Set the targets of joints and grippers, let 50 ms pass, measure."""
         self._advance(action)
-        for name, holds in self._task.subgoals.items():
-            if name not in self.reached and holds(self):
-                self.reached.append(name)
+        self._measure()
 
     def expert(self) -> Array:
         """The next action of the task's script."""
@@ -192,7 +189,7 @@ class RobosuiteTask:
         self._renderer.close()
         self.env.close()
 
-    # What the sub-goals and the scripts ask for.
+    # What the signals and the scripts ask for.
 
     def holds(self, thing: Any) -> bool:
         """Whether any gripper has an object between its fingers."""
@@ -279,6 +276,9 @@ class RobosuiteTask:
             at += arm.width
         vectors = [robot.create_action_vector(told[id(robot)]) for robot in self.env.robots]
         self.env.step(np.concatenate(vectors))
+
+    def _measure(self) -> None:
+        self.signals = {name: float(of(self)) for name, of in self._task.signals.items()}
 
     def _settled(self, opening: float, steps: int) -> list[Array]:
         """Finger positions of the empty grippers when open or closed."""

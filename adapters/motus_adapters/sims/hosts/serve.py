@@ -84,7 +84,8 @@ def answer(simulator: Any, request: dict[str, Any], arrays: dict[str, np.ndarray
         told = {"scene": simulator.scene()}
     else:
         raise ValueError(f"no call named {call!r}")
-    return {"success": bool(simulator.success), "reached": list(simulator.reached), **told}, given
+    measured = {name: float(value) for name, value in simulator.signals.items()}
+    return {"success": bool(simulator.success), "signals": measured, **told}, given
 
 
 def serve(host: str, task: str, robot: str, size: int) -> None:
