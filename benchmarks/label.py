@@ -10,7 +10,7 @@ for themselves. Sides:
     label 5 Hz  latents of 5 Hz beside those of every frame
 
     python benchmarks/label.py                    # 3 recordings of 300 frames, 3 cameras and 1
-    python benchmarks/label.py --flow dis-fine
+    python benchmarks/label.py --codec FOLDER --flow dis-fine    # a codec that learnt from it
 """
 
 import shutil

@@ -1,6 +1,7 @@
 """`motus label`: write latent actions into a dataset, with any codec."""
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 from typer import Argument, Option
@@ -22,7 +23,7 @@ def label(
     console: Console,
     dataset: Annotated[Path, Argument(help="Unified dataset to label")],
     codec: Annotated[str, Option("--codec", help="shipped, or the folder of a codec")] = "shipped",
-    flow: Flow = "dis",
+    flow: Flow = None,
     rates: Rates = None,
     device: Device = "auto",
     workers: Workers = 0,
@@ -51,4 +52,4 @@ def label(
             dry_run=dry_run,
             on_progress=on_progress,
         )
-    return Outcome(report, next=f"motus inspect {dataset}")
+    return Outcome(report, next=f"motus inspect {quote(str(dataset))}")

@@ -29,9 +29,10 @@ if TYPE_CHECKING:
     from motus_adapters.deployment.latent_decoder import fit_decoder as fit_decoder
     from motus_adapters.deployment.limits import Counts as Counts
     from motus_adapters.deployment.policy import Policy as Policy
-    from motus_adapters.exports.formats import FormatReport as FormatReport
+    from motus_adapters.exports.formats import Parity as Parity
     from motus_adapters.exports.formats import write_format as write_format
     from motus_adapters.exports.observed import Observed as Observed
+    from motus_adapters.files import check_free as check_free
     from motus_adapters.files import replacing as replacing
     from motus_adapters.files import write_json as write_json
     from motus_adapters.flow.canvases import FLOW_BOXES as FLOW_BOXES
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from motus_adapters.flow.fields import ConsistentFlow as ConsistentFlow
     from motus_adapters.flow.fields import chain_canvases as chain_canvases
     from motus_adapters.flow.fields import chain_fields as chain_fields
+    from motus_adapters.flow.fields import chain_runs as chain_runs
     from motus_adapters.flow.fields import consistent_pixels as consistent_pixels
     from motus_adapters.flow.fields import remove_camera_motion as remove_camera_motion
     from motus_adapters.health.examining import HealthReport as HealthReport
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
     from motus_adapters.health.page import draw_health as draw_health
     from motus_adapters.labels import SHIPPED as SHIPPED
     from motus_adapters.labels import Labeler as Labeler
+    from motus_adapters.labels import flow_of as flow_of
     from motus_adapters.labels import labeler_for as labeler_for
     from motus_adapters.outward import LAYOUTS as LAYOUTS
     from motus_adapters.outward import OutReport as OutReport
@@ -124,7 +127,6 @@ _HOMES = {
     "FORMATS": "readers",
     "FlowEstimator": "flow.canvases",
     "FlowMethod": "flow.choice",
-    "FormatReport": "exports.formats",
     "Header": "unified.manifest",
     "HealthReport": "health.examining",
     "ImageSize": "sims",
@@ -139,9 +141,11 @@ _HOMES = {
     "Observed": "exports.observed",
     "OutReport": "outward",
     "Overlap": "deployment.chunking",
+    "Parity": "exports.formats",
     "Policy": "deployment.policy",
     "chain_canvases": "flow.fields",
     "chain_fields": "flow.fields",
+    "chain_runs": "flow.fields",
     "consistent_pixels": "flow.fields",
     "end_pool": "workers",
     "open_encoders": "deployment.encoders",
@@ -162,6 +166,7 @@ _HOMES = {
     "WriteReport": "unified.writing",
     "action_chunks": "unified.horizon",
     "anchor": "anchoring",
+    "check_free": "files",
     "check_health": "health.examining",
     "check_simulator": "sims",
     "chunk_statistics": "unified.horizon",
@@ -174,6 +179,7 @@ _HOMES = {
     "families": "sims",
     "find_entry": "sims",
     "fit_decoder": "deployment.latent_decoder",
+    "flow_of": "labels",
     "flow_canvas": "flow.canvases",
     "half_written": "unified.staging",
     "inspect_dataset": "conversion.inspection",
@@ -226,7 +232,6 @@ __all__ = [
     "EpisodeJob",
     "FlowEstimator",
     "FlowMethod",
-    "FormatReport",
     "Header",
     "HealthReport",
     "ImageSize",
@@ -240,6 +245,7 @@ __all__ = [
     "Observed",
     "OutReport",
     "Overlap",
+    "Parity",
     "Policy",
     "PolicyActor",
     "Query",
@@ -260,6 +266,8 @@ __all__ = [
     "anchor",
     "chain_canvases",
     "chain_fields",
+    "chain_runs",
+    "check_free",
     "check_health",
     "check_simulator",
     "chunk_statistics",
@@ -274,6 +282,7 @@ __all__ = [
     "find_entry",
     "fit_decoder",
     "flow_canvas",
+    "flow_of",
     "half_written",
     "inspect_dataset",
     "inspect_source",

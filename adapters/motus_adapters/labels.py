@@ -1,5 +1,6 @@
 """Latent actions of episodes: optical flow of each step, encoded to 14 numbers by a codec."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,9 +13,9 @@ from numpy import ndarray
 
 from motus_adapters.conversion.canvas import Layout
 from motus_adapters.flow.canvases import FLOW_SHAPE, flow_canvas
-from motus_adapters.flow.choice import FlowMethod, open_flow
-from motus_adapters.flow.fields import chain_canvases, remove_camera_motion
-from motus_embodiments import DataError, MissingError, UsageError
+from motus_adapters.flow.choice import STILL, FlowMethod, open_flow
+from motus_adapters.flow.fields import chain_runs, remove_camera_motion
+from motus_embodiments import DataError, MismatchError, MissingError, UsageError
 
 SHIPPED = Path(__file__).parent / "assets" / "codec"
 
@@ -115,10 +116,7 @@ class LatentTrack:
         """Latents of every run of `steps` flows."""
         from motus_adapters.devices import one_thread
 
-        whole = len(flows) - steps + 1
-        spanned = flows[:whole]
-        for at in range(1, steps):
-            spanned = chain_canvases(spanned, flows[at : at + whole], self._layout)
+        spanned = chain_runs(flows, steps, self._layout)
         if self._method.still:
             spanned = remove_camera_motion(spanned)
         with one_thread():
@@ -126,16 +124,47 @@ class LatentTrack:
         return latents
 
 
-def labeler_for(codec: str | Path | None, flow: str = "dis", device: str = "cpu") -> Labeler | None:
+@dataclass(frozen=True)
+class LearntFlow:
+    """How the flow was had that a codec learnt from.
+
+    Attributes:
+        choice: As `open_flow` takes it.
+        name: Of the method, with a hash of a network's weights; None if the codec does not say.
+    """
+
+    choice: str = "dis"
+    name: str | None = None
+
+
+def flow_of(folder: Path) -> LearntFlow:
+    """How a codec's flow is to be had; `dis` where its folder does not say."""
+    try:
+        told = json.loads((folder / "config.json").read_text())["about"]["flow"]
+        return LearntFlow(str(told["choice"]), str(told["name"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return LearntFlow()
+
+
+def labeler_for(
+    codec: str | Path | None, flow: str | None = None, device: str = "cpu"
+) -> Labeler | None:
     """The labeler of a codec folder, of the shipped codec (`"shipped"`), or none.
+
+    Args:
+        codec: Which.
+        flow: How flow is estimated; left out, as the codec learnt it.
+        device: Where networks run.
 
     Raises:
         UsageError: There is no such flow estimator, or one without a codec.
+        MismatchError: The codec learnt from flow of another estimator; only the camera's own
+            motion may be left in or taken out.
         MissingError: The codec, or what the estimator needs, is not there.
         DataError: The estimator's weights are none.
     """
     if codec is None:
-        if flow != "dis":
+        if flow is not None:
             raise UsageError(
                 f"flow '{flow}' is for latent actions, and without a codec there are none",
                 hint="name a codec, or leave the flow out",
@@ -148,9 +177,16 @@ def labeler_for(codec: str | Path | None, flow: str = "dis", device: str = "cpu"
             hint="name a codec folder with --codec, or write no latent actions: --codec none",
             where=str(folder),
         )
-    labeler = Labeler(folder.resolve(), flow, device)
-    _method(flow, device)  # whatever is wrong with it is told before anything is written
-    return labeler
+    learnt = flow_of(folder)
+    choice = flow or learnt.choice
+    method = _method(choice, device)  # what is wrong with it is told before anything is written
+    if learnt.name is not None and method.estimator.name != learnt.name.removesuffix(STILL):
+        raise MismatchError(
+            f"the codec in {folder} learnt from flow of '{learnt.name}', not of '{method.name}'",
+            hint=f"--flow {learnt.choice}; or train one: --set stages.codec.codec.flow={choice}",
+            where=str(folder),
+        )
+    return Labeler(folder.resolve(), choice, device)
 
 
 @lru_cache(maxsize=2)

@@ -56,7 +56,7 @@ def label_dataset(
     path: Path | str,
     codec: str | Path = "shipped",
     *,
-    flow: str = "dis",
+    flow: str | None = None,
     rates: Collection[float] = (),
     device: str = "cpu",
     workers: int = 1,
@@ -74,7 +74,7 @@ def label_dataset(
     Args:
         path: A unified dataset.
         codec: "shipped" or a codec folder.
-        flow: How flow is estimated; see `open_flow`.
+        flow: How flow is estimated, see `open_flow`; left out, as the codec learnt it.
         rates: Latent actions a second, none for one a frame. A slower one than the frames is
             encoded from their flow composed, into a feature of its own.
         device: Where networks run: auto, cpu, cuda or cuda:N.
@@ -91,7 +91,8 @@ def label_dataset(
         UsageError: The dataset has latent actions of another codec or flow, and no `force`;
             or a rate does not fit its frames; or there is no such estimator.
         MissingError: There is no such codec, or a library, weights or device is not here.
-        MismatchError: `resume` with other settings than the run that was cut short.
+        MismatchError: `resume` with other settings than the run that was cut short, or the codec
+            learnt from other flow.
     """
     check_engine(workers, engine)
     path = Path(path).absolute() if engine == "ray" else Path(path)

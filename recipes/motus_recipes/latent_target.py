@@ -63,7 +63,7 @@ def fit_target(
         )
     recipe = settings["recipe"]
     model = replace(SIZES[recipe["size"]], window=Window(**recipe["window"]))
-    cached = open_cached("anchoring", anchoring, model)
+    cached = open_cached("anchoring", anchoring, model, flow=_flow(recipe))
     chunks = _chunks(cached, _latents(cached, run, settings, meta.codec), model, latents)
     train, held = cached.split()
     space = ActionSpace(
@@ -86,13 +86,27 @@ def fit_target(
     return space, dict(decoder.state_dict()), about, meta
 
 
+def _flow(recipe: Mapping[str, Any]) -> str:
+    """How the run's own codec had its flow."""
+    stages = [stage for stage in recipe["stages"] if stage["objective"] == "codec"]
+    return str(stages[0].get("codec", {}).get("flow", "dis")) if stages else "dis"
+
+
 def _latents(
     cached: Cached, run: Path, settings: Mapping[str, Any], codec: str | None
 ) -> Float[np.ndarray, "n 14"]:
     """Latent actions of the codec that the run learnt from."""
     for number, stage in enumerate(settings["recipe"]["stages"], 1):
         if stage["objective"] == "codec":
-            own = load_codec(run / f"{number:02d}-{stage['name']}" / "codec")
+            folder = run / f"{number:02d}-{stage['name']}" / "codec"
+            try:
+                own = load_codec(folder)
+            except (OSError, ValueError) as error:
+                raise DataError(
+                    f"cannot read the run's codec: {error}",
+                    hint="export the run with the release that trained it, or train it anew",
+                    where=str(folder),
+                ) from error
             return own.encode_flow(cached.flow)
     known = {entry["codec"] for entry in settings["data"].values()} - {None}
     if codec is None or {codec} != known:

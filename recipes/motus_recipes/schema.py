@@ -99,12 +99,15 @@ class CodecSpec(_Frozen):
         held_out: Share of each source's episodes, the last ones, that it never trains on.
         autoencoder: Folder or hub name of a deep-compression autoencoder (DC-AE, the paper's),
             which stays frozen; left out, the codec has small convolutions of its own.
+        flow: How the flow that it learns from is estimated, as `motus label --flow` says it; what
+            it labels later must be had the same way.
     """
 
     frame: Literal["base", "camera"] = "base"
     unlabelled: tuple[str, ...] = ()
     held_out: float = Field(default=0.1, gt=0, lt=1)
     autoencoder: str | None = None
+    flow: str = "dis"
 
 
 class EngineSpec(_Frozen):
@@ -235,6 +238,11 @@ class RecipeSpec(_Frozen):
     encoders: EncodersSpec | None = None
     datasets: dict[str, DatasetSpec]
     stages: tuple[Stage, ...] = Field(min_length=1)
+
+    @property
+    def flow(self) -> str:
+        """How all stages have their flow: as the recipe's own codec learns from it."""
+        return next((s.codec.flow for s in self.stages if s.objective == "codec"), "dis")
 
     @model_validator(mode="after")
     def _known_sources(self) -> "RecipeSpec":

@@ -149,4 +149,4 @@ def test_a_wrong_name_is_refused_with_the_nearest():
     with pytest.raises(UsageError, match="'dis' has no weights"):
         open_flow("dis:weights.pth")
     assert open_flow("dis-fine+consistent+still").name == "dis-fine+consistent+still"
-    assert DisFlow.name == open_flow("dis").name
+    assert DisFlow().name == open_flow("dis").name

@@ -90,7 +90,7 @@ def test_what_is_hidden_in_the_second_picture_is_unknown():
         picture = ground.copy()
         picture[40:80, left : left + 40] = block
         pictures.append(picture[None])
-    flow = ConsistentFlow(DisFlow(fine=True)).flow(*pictures)[0]
+    flow = ConsistentFlow(DisFlow("fine")).flow(*pictures)[0]
     unknown = np.isnan(flow[..., 0])
     assert unknown[44:76, 82:90].mean() > 0.8  # the block goes there
     assert unknown[44:76, 46:74].mean() < 0.1

@@ -13,6 +13,7 @@ from motus_adapters import (
     chain_canvases,
     convert,
     flow_canvas,
+    flow_of,
     label_dataset,
     labeler_for,
     layout_for,
@@ -140,6 +141,26 @@ def test_another_flow_needs_force(pusht_source, tmp_path, codecs):
     with pytest.raises(UsageError, match="no flow estimator named 'diss'") as told:
         label_dataset(out, codecs[0], flow="diss")
     assert "'dis'" in told.value.hint
+
+
+def test_a_codec_labels_the_flow_that_it_learnt_from(pusht_source, tmp_path, codecs):
+    """Left out, the estimator is the codec's own; another one is refused, a still camera is not."""
+    folder, out = tmp_path / "codec", tmp_path / "set"
+    load_codec(codecs[0]).save(folder, {"flow": {"name": "dis-fine", "choice": "dis-fine"}})
+    assert flow_of(folder).choice == "dis-fine"
+    convert(pusht_source, out, card="pusht", codec=folder)
+    assert UnifiedDataset(out).meta.flow == "dis-fine"
+    for other in ("dis", "dis-fine+consistent"):
+        with pytest.raises(MismatchError, match="learnt from flow of 'dis-fine'") as told:
+            label_dataset(out, folder, flow=other, force=True)
+        assert "--flow dis-fine" in told.value.hint
+    assert label_dataset(out, folder, flow="dis-fine+still", force=True).flow == "dis-fine+still"
+    with pytest.raises(MismatchError):
+        convert(pusht_source, tmp_path / "none", card="pusht", codec=folder, flow="dis")
+    assert not (tmp_path / "none").exists()
+    load_codec(codecs[0]).save(folder, {})
+    assert flow_of(folder) == flow_of(tmp_path)
+    assert labeler_for(folder).flow == "dis-medium"
 
 
 def test_a_run_that_was_cut_short_is_gone_on_with_the_same_way(pusht_source, tmp_path, codecs):

@@ -9,6 +9,7 @@ import motus_embodiments
 from motus_embodiments import (
     Card,
     UsageError,
+    add_embodiment,
     card_hash,
     list_cards,
     load_card,
@@ -97,6 +98,10 @@ def test_unknown_name_gives_the_nearest():
         load_card("frankaa")
     assert caught.value.message == "no embodiment named 'frankaa'"
     assert caught.value.hint == "did you mean 'franka'?"
+    for name, told in (("frankaa", "did you mean 'franka'?"), ("nothing", "known: ac-one, ")):
+        with pytest.raises(UsageError, match="comes with motus") as caught:
+            add_embodiment(name)
+        assert (caught.value.hint or "").startswith(told)
 
 
 @pytest.mark.parametrize(

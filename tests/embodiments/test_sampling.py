@@ -32,6 +32,17 @@ def sampler(request):
     return MujocoPoseSampler(request.param, seed=3)
 
 
+@pytest.mark.parametrize("card", MODELS)
+def test_an_arm_at_home_is_in_its_workspace(card):
+    """The box is told in the arm's base frame, which may be turned against the world."""
+    kinematics = Kinematics(card)
+    at_home = kinematics.poses(np.array([card.home()]))[0, :, :3, 3]
+    for arm, place in zip(card.arms, at_home, strict=True):
+        if arm.workspace:
+            assert (place > arm.workspace.low).all(), arm.side
+            assert (place < arm.workspace.high).all(), arm.side
+
+
 def test_trajectories_are_free_within_limits_and_slow_enough(sampler):
     card = sampler.card
     states = sampler.plan(0, 40, RATE).states

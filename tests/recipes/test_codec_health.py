@@ -10,6 +10,7 @@ import torch
 from motus_embodiments import DataError, MissingError, UsageError
 from motus_model import CodecConfig, LatentActionCodec
 from motus_recipes import draw_codec_health, inspect_codec
+from motus_recipes.health import baselines
 from motus_recipes.health.baselines import components
 from motus_recipes.health.codes import compare
 from motus_recipes.health.crossing import CANDIDATES, _changed, _cross
@@ -109,7 +110,8 @@ def codec(tmp_path_factory) -> Path:
     return folder
 
 
-def test_a_report_of_a_real_dataset(codec, squares, tmp_path):
+def test_a_report_of_a_real_dataset(codec, squares, tmp_path, monkeypatch):
+    monkeypatch.setattr(baselines, "UPDATES", 1)
     report = inspect_codec(codec, [squares])
     assert report.datasets[0].seen == "flow"
     assert report.datasets[0].steps > 0

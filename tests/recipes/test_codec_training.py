@@ -8,8 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from motus_embodiments import DataError, MissingError, head_axes, load_card
+from motus_embodiments import DataError, MissingError, UsageError, head_axes, load_card
+from motus_recipes.data.cache import open_cached
 from motus_recipes.data.mixture import Source
+from motus_recipes.library import load_recipe
 from motus_recipes.schema import Stage
 from motus_recipes.training.codec_training import (
     ARMS,
@@ -76,14 +78,14 @@ def test_every_batch_has_exactly_its_labelled_part(shown, rest, weights, seed):
         assert [row.slot for row in rows] == list(range(shown + rest))
         assert all(row.source in "ab" for row in rows[:shown])
         assert all(row.window in windows[row.source] for row in rows)
-    counted = labelled_shares(mixture, 6)
-    assert counted["per_batch"] == [shown]
-    assert counted["share"] == shown / (shown + rest)
-    total = dict.fromkeys("abc", 0)
-    for step in range(6):
-        for row in mixture.draw(step):
-            total[row.source] += 1
-    assert total == mixture.taken(6)
+    batches = [[row.source for row in mixture.draw(step)] for step in range(6)]
+    assert mixture.taken(6) == {name: sum(b.count(name) for b in batches) for name in "abc"}
+    told = labelled_shares(mixture, 6)
+    assert told["per_batch"] == shown
+    assert told["share"] == shown / (shown + rest)
+    assert told["sources"] == {
+        name: sum(b[:shown].count(name) for b in batches) / max(1, 6 * shown) for name in "ab"
+    }
 
 
 def test_a_tenth_of_each_batch_shows_its_motion():
@@ -198,3 +200,15 @@ def test_head_axes_are_turns():
     np.testing.assert_allclose(np.linalg.det(axes), 1, atol=1e-6)
     assert axes[0, 2, 2] > 0.5  # seen from above: up in the base is towards the camera
     assert head_axes(load_card("pusht")) is None
+
+
+def test_the_codec_stage_says_how_all_stages_have_their_flow(squares):
+    recipe = load_recipe("codec", overrides=["stages.codec.codec.flow=dis-fine"])
+    assert recipe.spec.flow == "dis-fine"
+    assert load_recipe("codec").spec.flow == load_recipe("stage3").spec.flow == "dis"
+    plain = open_cached("squares", squares, recipe.model)
+    fine = open_cached("squares", squares, recipe.model, flow=recipe.spec.flow)
+    assert plain.key == open_cached("squares", squares, recipe.model, flow="dis").key != fine.key
+    assert np.abs(np.float32(plain.flow) - fine.flow).max() > 1e-3
+    with pytest.raises(UsageError, match="no flow estimator named 'dus'"):
+        open_cached("squares", squares, recipe.model, flow="dus")

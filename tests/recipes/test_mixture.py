@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from motus_embodiments import DataError
 from motus_recipes.data.mixture import Mixture, Source
 
 
@@ -75,3 +76,8 @@ def test_two_processes_share_the_rows_of_one():
         parts += engine.share(rows)
     assert [len(part) for part in parts] == [2, 2, 2, 2]
     assert [row for part in parts for row in part] == rows
+
+
+def test_a_source_with_nothing_to_draw_is_named():
+    with pytest.raises(DataError, match="dataset 'still' has nothing to learn from"):
+        Source("still", 0, 1.0)

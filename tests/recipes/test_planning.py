@@ -149,6 +149,32 @@ def test_torchrun_understands_its_script(tmp_path: Path):
     ]
 
 
+def test_accelerate_understands_its_script(tmp_path: Path):
+    """Its own parser reads what the script would give it."""
+    from accelerate.commands.launch import launch_command_parser
+
+    report = write_launch_script("accelerate", ["--recipe", "full"], "16xH100", out=tmp_path / "j")
+    program = tmp_path / "accelerate"
+    program.write_text('#!/bin/bash\nprintf "%s\\n" "$@"\n')
+    program.chmod(0o755)
+    out = subprocess.run(
+        ["bash", "-eu", str(report.script)],
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin", "HEAD": "node0", "NODE": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    launch, *words = out.stdout.splitlines()
+    assert launch == "launch"
+    read = launch_command_parser().parse_args(words)
+    assert (read.num_machines, read.num_processes, read.machine_rank) == (2, 16, 1)
+    assert (read.main_process_ip, read.main_process_port) == ("node0", 29500)
+    assert read.multi_gpu
+    assert read.no_python
+    assert read.training_script == "motus"
+    assert read.training_script_args == ["train", "--recipe", "full", "--resume"]
+
+
 def test_a_script_is_not_overwritten(tmp_path: Path):
     write_launch_script("slurm", TRAIN, "8xH100", out=tmp_path / "job")
     with pytest.raises(UsageError, match="exists"):

@@ -70,7 +70,7 @@ def convert(
     mapping: ColumnMap | Mapping[str, Any] | Path | str | None = None,
     canvas_width: int = 320,
     codec: str | Path | None = "shipped",
-    flow: str = "dis",
+    flow: str | None = None,
     device: str = "cpu",
     level: int = 6,
     task: str | None = None,
@@ -98,7 +98,7 @@ def convert(
         mapping: Which columns and cameras to read, a dict or a YAML file; see `ColumnMap`.
         canvas_width: Widest head view, in pixels.
         codec: "shipped", a codec folder, or None for no latent actions.
-        flow: How flow is estimated for them; see `open_flow`.
+        flow: How flow is estimated for them, see `open_flow`; left out, as the codec learnt it.
         device: Where networks run: auto, cpu, cuda or cuda:N.
         level: Rung of the data pyramid, 1 to 6.
         task: What the robot is told, where the source does not say or says it wrong.
@@ -116,7 +116,8 @@ def convert(
         UsageError: An option is wrong, or `out` is taken.
         DataError: The source is damaged, or is not of this robot.
         MissingError: The codec or the robot's model is not installed.
-        MismatchError: `resume` with other settings than the run that was cut short.
+        MismatchError: `resume` with other settings than the run that was cut short, or the codec
+            learnt from other flow.
     """
     allowed, out = frozenset(allow), Path(out)
     _check_options(allowed, level, canvas_width)

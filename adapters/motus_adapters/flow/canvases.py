@@ -1,7 +1,7 @@
 """Optical flow of the canvas: the role of an estimator, the embedded one, and the flow canvas."""
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -43,24 +43,25 @@ class FlowEstimator(Protocol):
 
 
 class DisFlow:
-    """Dense inverse search of OpenCV, preset medium (Kroeger et al. 2016).
+    """Dense inverse search of OpenCV (Kroeger et al. 2016).
 
     On one thread, since OpenCV splits the search among threads and the result with it.
 
     Args:
-        fine: Search down to the full resolution, at about three times the cost; the preset stops
-            at half of it.
+        effort: `medium` and `ultrafast` are OpenCV's presets, which stop at half and at a quarter
+            of the resolution; `fine` is medium down to the full resolution, at about three times
+            the cost.
     """
 
-    name = "dis-medium"
     width = 256  # DIS loses small motion on smaller pictures
 
-    def __init__(self, fine: bool = False) -> None:
+    def __init__(self, effort: Literal["ultrafast", "medium", "fine"] = "medium") -> None:
         import cv2
 
-        self._dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-        if fine:
-            self.name = "dis-fine"
+        self.name = f"dis-{effort}"
+        preset = "ULTRAFAST" if effort == "ultrafast" else "MEDIUM"
+        self._dis = cv2.DISOpticalFlow.create(getattr(cv2, f"DISOPTICAL_FLOW_PRESET_{preset}"))
+        if effort == "fine":
             self._dis.setFinestScale(0)
 
     def flow(
@@ -115,8 +116,8 @@ def flow_canvas(
 
 
 def pool_views(
-    fields: Mapping[str, Float[ndarray, "n h w 2"]], count: int
-) -> Float[ndarray, "n 2 72 64"]:
+    fields: Mapping[str, Float[ndarray, "n h w 2"]], count: int, *, finer: int = 1
+) -> Float[ndarray, "n 2 72*finer 64*finer"]:
     """The flow canvas of views whose flow is known in pixels.
 
     What is unknown (NaN) takes no part in a cell's average; a cell of nothing else is zero.
@@ -124,12 +125,13 @@ def pool_views(
     Args:
         fields: Role -> flow of each pair.
         count: Pairs; every role has so many.
+        finer: Cells along each side of one that the codec reads.
     """
     import cv2
 
-    out = np.zeros((count, *FLOW_SHAPE), np.float32)
+    out = np.zeros((count, 2, *(finer * side for side in FLOW_SHAPE[1:])), np.float32)
     for role, flows in fields.items():
-        left, top, width, height = FLOW_BOXES[role]
+        left, top, width, height = (finer * side for side in FLOW_BOXES[role])
         for field, canvas in zip(flows, out, strict=True):
             finite = np.isfinite(field)
             whole = bool(finite.all())

@@ -2,13 +2,17 @@
 
 from dataclasses import dataclass
 
-from motus_adapters.flow.canvases import DisFlow, FlowEstimator
-from motus_adapters.flow.fields import ConsistentFlow
+from jaxtyping import Float, UInt8
+from numpy import ndarray
+
+from motus_adapters.conversion.canvas import Layout
+from motus_adapters.flow.canvases import DisFlow, FlowEstimator, flow_canvas
+from motus_adapters.flow.fields import ConsistentFlow, remove_camera_motion
 from motus_embodiments import UsageError, nearest
 
 FLOWS = ("dis", "dis-fine", "raft-small", "raft-large", "dpflow")
 
-_STILL, _CONSISTENT = "+still", "+consistent"
+STILL, _CONSISTENT = "+still", "+consistent"
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,17 @@ class FlowMethod:
     @property
     def name(self) -> str:
         """As stored in the dataset."""
-        return self.estimator.name + (_STILL if self.still else "")
+        return self.estimator.name + (STILL if self.still else "")
+
+    def follow(
+        self,
+        previous: UInt8[ndarray, "n H W 3"],
+        following: UInt8[ndarray, "n H W 3"],
+        layout: Layout,
+    ) -> Float[ndarray, "n 2 72 64"]:
+        """Flow of single steps; see `flow_canvas`."""
+        flow = flow_canvas(previous, following, layout, self.estimator)
+        return remove_camera_motion(flow) if self.still else flow
 
 
 def open_flow(choice: str, device: str = "cpu") -> FlowMethod:
@@ -43,19 +57,19 @@ def open_flow(choice: str, device: str = "cpu") -> FlowMethod:
         MissingError: A library, its weights or the device is not here.
         DataError: The file holds no such weights.
     """
-    base, still = choice.removesuffix(_STILL), choice.endswith(_STILL)
+    base, still = choice.removesuffix(STILL), choice.endswith(STILL)
     plain, consistent = base.removesuffix(_CONSISTENT), base.endswith(_CONSISTENT)
     name, colon, weights = plain.partition(":")
     if name not in FLOWS:
         raise UsageError(
             f"no flow estimator named '{name}'",
-            hint=f"{nearest(name, FLOWS)}; then {_CONSISTENT}, {_STILL} in this order, if wanted",
+            hint=f"{nearest(name, FLOWS)}; then {_CONSISTENT}, {STILL} in this order, if wanted",
         )
     estimator: FlowEstimator
     if name.startswith("dis"):
         if colon:
             raise UsageError(f"'{name}' has no weights", hint=f"--flow {name}")
-        estimator = DisFlow(fine=name == "dis-fine")
+        estimator = DisFlow("fine" if name == "dis-fine" else "medium")
     else:
         from motus_adapters.devices import torch_device
         from motus_adapters.flow.networks import load_network

@@ -45,6 +45,17 @@ def chain_canvases(
     return out
 
 
+def chain_runs(
+    flows: Float[ndarray, "n 2 72 64"], steps: int, layout: Layout
+) -> Float[ndarray, "n-steps+1 2 72 64"]:
+    """Flow over every run of so many steps that follow one another, chained."""
+    whole = len(flows) - steps + 1
+    chained = flows[:whole]
+    for at in range(1, steps):
+        chained = chain_canvases(chained, flows[at : at + whole], layout)
+    return chained
+
+
 def consistent_pixels(
     forward: Float[ndarray, "n h w 2"], backward: Float[ndarray, "n h w 2"]
 ) -> Bool[ndarray, "n h w"]:

@@ -120,7 +120,8 @@ class Renderer:
                 (mujoco.mjtObj.mjOBJ_GEOM, self._model.geom_bodyid),
                 (mujoco.mjtObj.mjOBJ_SITE, self._model.site_bodyid),
             ):
-                body[kind == sort] = owner[shown[kind == sort]]
+                own = kind == int(sort)  # an enum would be compared with pixel by pixel
+                body[own] = owner[shown[own]]
             depth[shown < 0] = np.inf
             focal, centre = self._lens()
             views[name] = Surface(

@@ -74,7 +74,7 @@ class Grid:
             cells=len(self),
             hit=hit,
             share=hit / max(1, len(self)),
-            entropy=float(-(shares * np.log(shares)).sum()) / math.log(max(2, len(self))),
+            entropy=float((shares * np.log(1 / shares)).sum()) / math.log(max(2, len(self))),
             peak=float(visits.max(initial=0) * len(self) / max(1, total)),
         )
 

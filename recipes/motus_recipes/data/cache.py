@@ -17,13 +17,13 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 from motus_adapters import (
-    DisFlow,
+    FlowMethod,
     UnifiedDataset,
     action_chunks,
     chunk_statistics,
     describe_state,
-    flow_canvas,
     letterbox,
+    open_flow,
 )
 from motus_embodiments import ActionAdapter, Card
 from motus_model import ModelConfig
@@ -104,6 +104,7 @@ def open_cached(
     model: ModelConfig,
     on_progress: Progress | None = None,
     *,
+    flow: str = "dis",
     limit: int = 10**11,
 ) -> Cached:
     """The arrays of a dataset for a model, built beside it when they aren't there yet.
@@ -113,19 +114,23 @@ def open_cached(
         path: A unified dataset.
         model: Canvas and window.
         on_progress: Called with frames read, frames in all, and a note.
+        flow: How flow is estimated; see `open_flow`.
         limit: Bytes that arrays beside the dataset may take, for all models together.
 
     Raises:
         DataError: When the dataset is unfinished or damaged.
-        UsageError: When the arrays would take more than the limit.
+        UsageError: When the arrays would take more than the limit, or for an unknown `flow`.
+        MissingError: When the flow's library or weights are not here.
     """
-    dataset = UnifiedDataset(path)
+    dataset, method = UnifiedDataset(path), open_flow(flow, "auto")
     manifest = (path / "meta" / "motus.json").read_bytes()
-    terms = json.dumps([CACHE_VERSION, model.canvas, asdict(model.window), DisFlow.name])
+    terms = json.dumps([CACHE_VERSION, model.canvas, asdict(model.window), method.name])
     key = hashlib.sha256(manifest + terms.encode()).hexdigest()[:16]
     folders = FolderCache(path / CACHE / "arrays", limit)
     folder = folders.get(
-        key, _size(dataset, model), lambda place: _build(dataset, place, model, on_progress)
+        key,
+        _size(dataset, model),
+        lambda place: _build(dataset, place, model, method, on_progress),
     )
     arrays = {file.stem: np.load(file, mmap_mode="r") for file in folder.glob("*.npy")}
     tasks = tuple(task for episode in dataset.episodes for task in [episode.task] * episode.length)
@@ -158,7 +163,11 @@ def _size(dataset: UnifiedDataset, model: ModelConfig) -> int:
 
 
 def _build(
-    dataset: UnifiedDataset, folder: Path, model: ModelConfig, on_progress: Progress | None
+    dataset: UnifiedDataset,
+    folder: Path,
+    model: ModelConfig,
+    method: FlowMethod,
+    on_progress: Progress | None,
 ) -> None:
     count, (height, width) = dataset.num_frames, model.canvas
     canvas = _new(folder, "canvas", (count, height, width, 3), np.uint8)
@@ -173,7 +182,8 @@ def _build(
         for row, frame in enumerate(dataset.frames(episode.index)):
             canvas[at + row] = letterbox(frame, (width, height))
             if previous is not None:
-                flow[at + row - 1] = flow_canvas(previous, frame, dataset.meta.layout, DisFlow())
+                pair = previous[None], frame[None]
+                flow[at + row - 1] = method.follow(*pair, dataset.meta.layout)[0]
             previous = frame
         arrays = dataset.arrays(episode.index)
         empty = np.zeros((episode.length, 0), np.float32)

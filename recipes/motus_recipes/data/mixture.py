@@ -7,11 +7,13 @@ resumed run draws what it would have drawn.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from typing import NamedTuple
 
 import numpy as np
+
+from motus_embodiments import DataError
 
 
 class Row(NamedTuple):
@@ -32,11 +34,23 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Source:
-    """One dataset of a mixture: how many windows it has and how often it is drawn from."""
+    """One dataset of a mixture: how many windows it has and how often it is drawn from.
+
+    Raises:
+        DataError: When it has none.
+    """
 
     name: str
     windows: int
     weight: float
+
+    def __post_init__(self) -> None:
+        if not self.windows:
+            raise DataError(
+                f"dataset '{self.name}' has nothing to learn from: all of its episodes that are "
+                "not held out are too short",
+                hint="an episode needs two frames at least",
+            )
 
 
 @dataclass(frozen=True)
@@ -89,6 +103,24 @@ class Mixture:
             count += _block_counts(self._edges(), block)
         turns = _turns(self._edges(), np.arange(blocks * BLOCK, blocks * BLOCK + rest))
         return [int(c) for c in count + np.bincount(turns, minlength=len(count))]
+
+
+@dataclass(frozen=True)
+class ChosenMixture(Mixture):
+    """A mixture whose windows are only those one may train on.
+
+    Attributes:
+        windows: By source, the numbers of its windows.
+    """
+
+    windows: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def draw(self, step: int) -> list[Row]:
+        """See `Mixture.draw`."""
+        return [
+            row._replace(window=int(self.windows[row.source][row.window]))
+            for row in super().draw(step)
+        ]
 
 
 def number(pairs: Sequence[tuple[str, int]], entropy: tuple[int, ...]) -> list[Row]:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,11 +22,16 @@ from motus_embodiments import DataError, MismatchError
 from motus_model import ModelConfig, draw_normal
 from motus_recipes.data.cache import Cached
 from motus_recipes.data.frozen import images
-from motus_recipes.data.mixture import Row
+from motus_recipes.data.mixture import Mixture, Row
 from motus_recipes.evaluation.backbones import Backbone, open_backbone
 from motus_recipes.schema import BackboneSpec, Stage
 from motus_recipes.training.checkpoints import read_weights
-from motus_recipes.training.objectives import augment, generators
+from motus_recipes.training.objectives import (
+    augment,
+    generators,
+    heldout_windows,
+    window_mixture,
+)
 
 HIDDEN = 512
 AT_ONCE = 64  # frames
@@ -99,7 +104,7 @@ class IdmObjective:
         self, data: Mapping[str, Cached], model: ModelConfig, stage: Stage, device: torch.device
     ) -> None:
         assert stage.backbone is not None
-        self.data, self.stage, self.device, self.window = data, stage, device, model.window
+        self.data, self.stage, self.device, self.model = data, stage, device, model
         self.normalizers = _fit_normalizers(data, stage.name)
         spec = stage.backbone
         eye = open_backbone(spec.kind, None if spec.weights is None else Path(spec.weights))
@@ -112,7 +117,7 @@ class IdmObjective:
 
     def inputs(self, rows: Sequence[Row], *, train: bool) -> tuple[Tensor, Tensor, Tensor]:
         """What is seen of each window, its normalised state and actions."""
-        window, seen, states, actions = self.window, [], [], []
+        window, seen, states, actions = self.model.window, [], [], []
         for name, index, _, _ in rows:
             cached, features = self.data[name], self.features[name]
             frames = cached.future(
@@ -137,6 +142,24 @@ class IdmObjective:
     def times(inputs: tuple[Tensor, ...]) -> dict[str, tuple[Tensor, Tensor]]:
         """Nothing here has a noise time."""
         return {}
+
+    def mixture(self, seed: int) -> Mixture:
+        """Windows of all but the held-out episodes."""
+        return window_mixture(self.data, self.stage, seed)
+
+    def heldout(self) -> dict[str, list[int]]:
+        """Windows of the last episodes."""
+        return heldout_windows(self.data)
+
+    def finish(self, folder: Path | None) -> dict[str, Any]:
+        """Nothing is left to settle."""
+        return {}
+
+    def state(self) -> dict[str, Any]:
+        """What `read_baselines` has to find again."""
+        fitted = {name: normalizer.to_dict() for name, normalizer in self.normalizers.items()}
+        shape = {"canvas": list(self.model.canvas), "window": asdict(self.model.window)}
+        return {"statistics": fitted, **shape}
 
     def _tensor(self, rows: Sequence[np.ndarray]) -> Tensor:
         return torch.from_numpy(np.stack(rows)).to(self.device)
@@ -204,11 +227,6 @@ def read_baselines(run: Path, card: str, model: ModelConfig) -> list[Baseline]:
             f"{run} has no baselines of inverse dynamics", hint="motus train --recipe idm"
         )
     return found
-
-
-def baseline_state(model: ModelConfig) -> dict[str, object]:
-    """What `read_baselines` has to find again."""
-    return {"canvas": list(model.canvas), "window": asdict(model.window)}
 
 
 def _read(folder: Path, stage: Mapping[str, object], card: str, model: ModelConfig) -> Baseline:

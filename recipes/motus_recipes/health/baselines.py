@@ -1,5 +1,9 @@
 """What a codec is measured against: principal components, random weights, full supervision."""
 
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -12,24 +16,49 @@ from motus_recipes.health.probes import Steps, fit_early, folds, r2
 
 CHANNELS = (16, 32, 48)  # of the supervised network, after each halving
 HIDDEN = 192
-EPOCHS = 12
+EPOCHS, UPDATES = 12, 600  # the fewest of both that it learns for
+BATCH = 64
 
 Pictures = Float[np.ndarray, "n p"]
 
 
-def flow_components(cached: Cached, codes: Codes) -> tuple[Steps, Steps, Rebuilt]:
-    """14 principal components of the dataset's own training flow: codes, and what they rebuild.
+@dataclass(frozen=True)
+class Components:
+    """The 14 principal components of some flow; head and wrist views are brought to unit size.
 
-    Each view is divided by its root mean square first.
+    Attributes:
+        axes: Of flow of unit size.
+        size: What flow is divided by.
     """
-    train = np.asarray(cached.flow[codes.train_rows], np.float32)
-    scale = np.sqrt(np.mean(train**2, axis=(0, 1), keepdims=True)).mean(3, keepdims=True)
-    bands = np.repeat([scale[:, :, :48].mean(), scale[:, :, 48:].mean()], (48, 24))
+
+    axes: Float[np.ndarray, "p 14"]
+    size: Float[np.ndarray, "1 1 h 1"]
+
+    def read(self, flow: Flow) -> Float[np.ndarray, "n 14"]:
+        """Codes of flow."""
+        return np.asarray((flow / self.size).reshape(len(flow), -1) @ self.axes)
+
+    def draw(self, code: Float[np.ndarray, "n 14"], like: Flow) -> Flow:
+        """Flow of codes."""
+        return np.asarray((code @ self.axes.T).reshape(like.shape) * self.size)
+
+
+def fit_components(flow: Flow) -> Components:
+    """The components of flow canvases, of any number of cells."""
+    rows = np.sqrt(np.mean(flow**2, axis=(0, 1), keepdims=True)).mean(3)[0, 0]
+    head = len(rows) * 2 // 3  # the wrist views lie below, at half the size
+    bands = np.repeat([rows[:head].mean(), rows[head:].mean()], (head, len(rows) - head))
     size = np.maximum(bands, 1e-3).astype(np.float32)[None, None, :, None]
-    axes = components((train / size).reshape(len(train), -1))
-    code = [(f / size).reshape(len(f), -1) @ axes for f in (train, codes.held_flow)]
-    rebuilt = (code[1] @ axes.T).reshape(codes.held_flow.shape) * size
-    return *_pair(cached, codes, code[0], code[1]), compare(codes.held_flow, rebuilt)
+    return Components(components((flow / size).reshape(len(flow), -1)), size)
+
+
+def flow_components(cached: Cached, codes: Codes) -> tuple[Steps, Steps, Rebuilt]:
+    """14 principal components of the dataset's own training flow: codes, and what they rebuild."""
+    train = np.asarray(cached.flow[codes.train_rows], np.float32)
+    fitted = fit_components(train)
+    own, held = fitted.read(train), fitted.read(codes.held_flow)
+    rebuilt = fitted.draw(held, codes.held_flow)
+    return *_pair(cached, codes, own, held), compare(codes.held_flow, rebuilt)
 
 
 def picture_components(cached: Cached, codes: Codes) -> tuple[Steps, Steps]:
@@ -56,26 +85,29 @@ def random_encoder(codec: LatentActionCodec, cached: Cached, codes: Codes) -> tu
     return _pair(cached, codes, *(encode(other, flow)[0] for flow in flows))
 
 
-def supervised(cached: Cached, codes: Codes) -> Float[np.ndarray, " m"]:
-    """R2 of a small network that learns this dataset's twists from its flow, every label shown.
+def supervised(
+    train_flow: Flow, train: Steps, held_flow: Flow, held: Steps, seed: int = 0
+) -> Float[np.ndarray, " m"]:
+    """R2 of a small network that learns twists from flow with every label shown.
 
     What could be read from the flow at this size and amount of data: the ceiling of a code.
     """
-    train = np.asarray(cached.flow[codes.train_rows], np.float32)
-    size = np.sqrt((train**2).mean((0, 1, 3), keepdims=True)).clip(1e-3)
-    usual, spread = codes.train.motion.mean(0), codes.train.motion.std(0) + 1e-9
-    x = torch.from_numpy(train / size)
-    y = torch.from_numpy(((codes.train.motion - usual) / spread).astype(np.float32))
-    stop = folds(codes.train) == 0
+    size = np.sqrt((train_flow**2).mean((0, 1, 3), keepdims=True)).clip(1e-3)
+    usual, spread = train.motion.mean(0), train.motion.std(0) + 1e-9
+    x = torch.from_numpy(train_flow / size)
+    y = torch.from_numpy(((train.motion - usual) / spread).astype(np.float32))
+    stop = folds(train) == 0
     state = torch.random.get_rng_state()
-    torch.manual_seed(0)
-    network = _network(y.shape[1], (x.shape[2], x.shape[3]))
-    best = fit_early(network, (x[~stop], y[~stop]), (x[stop], y[stop]), epochs=EPOCHS, rate=1.5e-3)
+    torch.manual_seed(seed)
+    network = _network(y.shape[1], x.shape[1:])
+    parts = (x[~stop], y[~stop]), (x[stop], y[stop])
+    epochs = max(EPOCHS, math.ceil(UPDATES / max(1, len(parts[0][0]) // BATCH)))
+    best = fit_early(network, *parts, epochs=epochs, batch=BATCH, rate=1.5e-3)
     torch.random.set_rng_state(state)
     network.load_state_dict(best)
     with torch.no_grad():
-        parts = [network(part) for part in torch.from_numpy(codes.held_flow / size).split(256)]
-    return r2(codes.held.motion, torch.cat(parts).numpy() * spread + usual, usual)
+        guess = [network(part) for part in torch.from_numpy(held_flow / size).split(256)]
+    return r2(held.motion, torch.cat(guess).numpy() * spread + usual, usual)
 
 
 def components(rows: Pictures) -> Float[np.ndarray, "p 14"]:
@@ -103,13 +135,13 @@ def _differences(cached: Cached, rows: np.ndarray) -> Pictures:
     return (following - now).reshape(len(rows), -1)
 
 
-def _network(width: int, size: tuple[int, int]) -> nn.Module:
+def _network(width: int, shape: Sequence[int]) -> nn.Module:
+    before, height, length = shape
     layers: list[nn.Module] = []
-    before = 2
     for after in CHANNELS:
         layers += [nn.Conv2d(before, after, 4, stride=2, padding=1), nn.SiLU()]
         before = after
-    cells = before * (size[0] // 8) * (size[1] // 8)
+    cells = before * (height // 8) * (length // 8)
     return nn.Sequential(
         *layers, nn.Flatten(), nn.Linear(cells, HIDDEN), nn.SiLU(), nn.Linear(HIDDEN, width)
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from motus_adapters import FLOW_BOXES
+from motus_adapters import FLOW_BOXES, open_flow
 from motus_embodiments import DataError, MissingError, head_axes
 from motus_model import LATENT_WIDTH, CodecConfig, LatentActionCodec, WeightsError, draw_normal
 from motus_recipes.data.cache import Cached, spread
 from motus_recipes.data.mixture import Mixture, Row, Source, number
+from motus_recipes.health.brief import brief_health
 from motus_recipes.schema import Stage
 from motus_recipes.training.objectives import generators
 
@@ -71,8 +73,22 @@ def read_labels(cached: Cached, frame: str, *, shown: bool = True) -> Labels:
 class CodecObjective:
     """Flow canvases through the codec; a fixed share of each batch shows its true motion."""
 
-    def __init__(self, data: Mapping[str, Cached], stage: Stage, device: torch.device) -> None:
-        self.data, self.stage, self.device = data, stage, device
+    def __init__(
+        self,
+        data: Mapping[str, Cached],
+        stage: Stage,
+        device: torch.device,
+        about: Mapping[str, Any] | None = None,
+    ) -> None:
+        """A codec for the stage's data, with its initial weights.
+
+        Args:
+            data: By the recipe's names.
+            stage: What trains, and on what.
+            device: Where it trains.
+            about: What the codec's folder says of its making, beside what is held out.
+        """
+        self.data, self.stage, self.device, self.about = data, stage, device, dict(about or {})
         spec = stage.codec
         for name in spec.unlabelled:
             if name not in stage.sources:
@@ -160,6 +176,28 @@ class CodecObjective:
         """Steps of each source that are never trained on."""
         return {n: self._steps(cached, held=True).tolist() for n, cached in self.data.items()}
 
+    def finish(self, folder: Path | None) -> dict[str, Any]:
+        """Round the weights, look at what the latents carry, and write the codec's own folder."""
+        self.module.round_weights()
+        spec = self.stage.codec
+        mixture = self.mixture(seed=0)  # how much each source gives is the same for all seeds
+        figures = {
+            "labelled": labelled_shares(mixture, self.stage.steps),
+            "health": brief_health(self.module, self.data, spec.held_out),
+        }
+        if folder is not None:
+            about = {
+                "held_out": spec.held_out,
+                "unlabelled": list(spec.unlabelled),
+                "flow": {"name": open_flow(spec.flow).name, "choice": spec.flow},
+            }
+            self.module.save(folder / "codec", self.about | about)
+        return figures
+
+    def state(self) -> dict[str, Any]:
+        """The codec's folder says all."""
+        return {}
+
     def _steps(self, cached: Cached, *, held: bool = False) -> np.ndarray:
         """Frames that have a next one."""
         rows = cached.split(self.stage.codec.held_out)[held]
@@ -219,34 +257,35 @@ class CodecMixture(Mixture):
     labelled: tuple[Source, ...] = ()
     shown: int = 0
 
+    @property
+    def first(self) -> Mixture:
+        """The labelled part of each batch."""
+        return Mixture(self.labelled, self.shown, self.seed + 1)
+
+    @property
+    def rest(self) -> Mixture:
+        """The other part, from all sources."""
+        return Mixture(self.sources, self.batch - self.shown, self.seed)
+
     def draw(self, step: int) -> list[Row]:
         """The rows of a step; see `Mixture.draw`."""
-        rest = Mixture(self.sources, self.batch - self.shown, self.seed)
-        rows = rest.draw(step) if rest.batch else []
-        if self.shown:
-            rows = Mixture(self.labelled, self.shown, self.seed + 1).draw(step) + rows
+        parts = [part for part in (self.first, self.rest) if part.batch]
+        rows = [row for part in parts for row in part.draw(step)]
         pairs = [(row.source, int(self.windows[row.source][row.window])) for row in rows]
         return number(pairs, (self.seed, 2, step))
 
     def taken(self, step: int) -> dict[str, int]:
         """See `Mixture.taken`."""
-        rest = Mixture(self.sources, self.batch - self.shown, self.seed).taken(step)
-        first = Mixture(self.labelled, self.shown, self.seed + 1).taken(step) if self.shown else {}
-        return {name: count + first.get(name, 0) for name, count in rest.items()}
+        first = self.first.taken(step)
+        return {name: n + first.get(name, 0) for name, n in self.rest.taken(step).items()}
 
 
 def labelled_shares(mixture: CodecMixture, steps: int) -> dict[str, Any]:
-    """What the batches of a run held, counted: labelled steps of each, and where they came from."""
-    counts = {source.name: 0 for source in mixture.labelled}
-    seen = set()
-    for step in range(steps):
-        rows = mixture.draw(step)[: mixture.shown]
-        seen.add(len(rows))
-        for row in rows:
-            counts[row.source] += 1
+    """What the batches of a run held: labelled steps of each, and where they came from."""
+    counts = mixture.first.taken(steps)
     total = max(1, sum(counts.values()))
     return {
-        "per_batch": sorted(seen),
+        "per_batch": mixture.shown,
         "share": mixture.shown / mixture.batch,
         "sources": {name: count / total for name, count in counts.items()},
     }

@@ -1,7 +1,9 @@
-"""What a stage can train: the frame autoencoder, and Motus."""
+"""What a stage can train: what every objective leaves behind, the frame autoencoder, and Motus."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -23,18 +25,39 @@ from motus_model import (
 )
 from motus_recipes.data.cache import Cached, spread
 from motus_recipes.data.frozen import FrozenOutputs, images, stack
-from motus_recipes.data.mixture import Row
+from motus_recipes.data.mixture import ChosenMixture, Mixture, Row, Source
 from motus_recipes.schema import Stage
+from motus_recipes.training.engine import Objective
+
+
+class StageObjective(Objective, Protocol):
+    """What a stage trains, on what, and what it leaves behind."""
+
+    def mixture(self, seed: int) -> Mixture:
+        """Windows to train on, by step."""
+
+    def heldout(self) -> Mapping[str, Sequence[int]]:
+        """Windows never trained on, by source."""
+
+    def finish(self, folder: Path | None) -> dict[str, Any]:
+        """Settle what is left once the weights stand; figures for the stage's report.
+
+        Args:
+            folder: Of the stage, from the process that writes; None from the others.
+        """
+
+    def state(self) -> dict[str, Any]:
+        """What one has to know to use the weights."""
 
 
 class FramesObjective:
     """Single frames through the small autoencoder."""
 
     def __init__(
-        self, data: Mapping[str, Cached], model: ModelConfig, device: torch.device
+        self, data: Mapping[str, Cached], model: ModelConfig, stage: Stage, device: torch.device
     ) -> None:
         assert model.frames is not None
-        self.data, self.device = data, device
+        self.data, self.stage, self.device = data, stage, device
         self.module = FrameAutoencoder(model.frames).to(device)
 
     def inputs(self, rows: Sequence[Row], *, train: bool) -> tuple[Tensor, Tensor]:
@@ -49,13 +72,26 @@ class FramesObjective:
         """Nothing here has a noise time."""
         return {}
 
-    def finish(self) -> None:
-        """Normalise the latents once the weights stand."""
+    def mixture(self, seed: int) -> Mixture:
+        """Frames of all but the held-out episodes."""
+        return window_mixture(self.data, self.stage, seed)
+
+    def heldout(self) -> dict[str, list[int]]:
+        """Frames of the last episodes."""
+        return heldout_windows(self.data)
+
+    def finish(self, folder: Path | None) -> dict[str, Any]:
+        """Normalise the latents."""
         sample = [
             cached.canvas[spread(np.arange(len(cached.canvas)), 256)]
             for cached in self.data.values()
         ]
         self.module.fit_statistics(images(np.concatenate(sample), self.device) * 2 - 1)
+        return {}
+
+    def state(self) -> dict[str, Any]:
+        """The weights say all."""
+        return {}
 
 
 class PolicyObjective:
@@ -114,6 +150,23 @@ class PolicyObjective:
             "video": (drawn.video, drawn.video_weight),
             "action": (drawn.action, drawn.action_weight),
         }
+
+    def mixture(self, seed: int) -> Mixture:
+        """Windows of all but the held-out episodes."""
+        return window_mixture(self.data, self.stage, seed)
+
+    def heldout(self) -> dict[str, list[int]]:
+        """Windows of the last episodes."""
+        return heldout_windows(self.data)
+
+    def finish(self, folder: Path | None) -> dict[str, Any]:
+        """Nothing is left to settle."""
+        return {}
+
+    def state(self) -> dict[str, Any]:
+        """The network's sizes, and the statistics of what it reads and gives."""
+        fitted = {name: normalizer.to_dict() for name, normalizer in self.normalizers.items()}
+        return {"statistics": fitted, "network": asdict(self.model.network)}
 
     def _batch(
         self, rows: Sequence[Row], sources: Sequence[Generator], *, augmented: bool
@@ -231,8 +284,13 @@ def augment(
     return (pictures * contrast + brightness).clamp(0, 1)
 
 
-def windows_of(data: Mapping[str, Cached]) -> tuple[dict[str, np.ndarray], dict[str, list[int]]]:
-    """Training and held-out windows of each source."""
-    splits = {name: cached.split() for name, cached in data.items()}
-    held = {name: rows.tolist() for name, (_, rows) in splits.items()}
-    return {name: rows for name, (rows, _) in splits.items()}, held
+def window_mixture(data: Mapping[str, Cached], stage: Stage, seed: int) -> Mixture:
+    """A stage's sources, all but their held-out windows."""
+    windows = {name: cached.split()[0] for name, cached in data.items()}
+    sources = tuple(Source(name, len(rows), stage.sources[name]) for name, rows in windows.items())
+    return ChosenMixture(sources, stage.batch, seed, windows)
+
+
+def heldout_windows(data: Mapping[str, Cached]) -> dict[str, list[int]]:
+    """Windows of the last episodes of each source."""
+    return {name: cached.split()[1].tolist() for name, cached in data.items()}

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,9 +14,7 @@ from motus_adapters import UnifiedDataset, open_encoders
 from motus_embodiments import DataError, MissingError
 from motus_model import LatentActionCodec, ModelConfig, MotusConfig, load_codec, shipped_frames
 from motus_recipes.data.cache import Cached, open_cached
-from motus_recipes.data.mixture import Mixture, Row, Source
-from motus_recipes.evaluation.baselines import IdmObjective, baseline_state
-from motus_recipes.health.brief import brief_health
+from motus_recipes.evaluation.baselines import IdmObjective
 from motus_recipes.library import Recipe
 from motus_recipes.schema import EncodersSpec, Stage
 from motus_recipes.training.checkpoints import (
@@ -28,13 +25,13 @@ from motus_recipes.training.checkpoints import (
     whole,
     write_folder,
 )
-from motus_recipes.training.codec_training import CodecObjective, labelled_shares
+from motus_recipes.training.codec_training import CodecObjective
 from motus_recipes.training.engine import Engine
 from motus_recipes.training.lora import add_lora, merge_lora
 from motus_recipes.training.objectives import (
     FramesObjective,
     PolicyObjective,
-    windows_of,
+    StageObjective,
 )
 from motus_recipes.training.starting import (
     imported_sizes,
@@ -53,17 +50,14 @@ FRESH = (
 )
 
 
-AnyObjective = FramesObjective | CodecObjective | PolicyObjective | IdmObjective
-
-
 @dataclass(frozen=True)
 class StageReport:
-    """One row of `motus train`."""
+    """One row of `motus train`; without losses before it ran."""
 
     name: str
     steps: int
-    first_loss: float
-    loss: float
+    first_loss: float | None
+    loss: float | None
     heldout_loss: float | None
     seconds: float
     details: Mapping[str, Any] = field(default_factory=dict)
@@ -107,9 +101,11 @@ class StageRunner:
         result = self.folder / "result"
         if not result.is_dir():
             with self.engine.first():  # the main process builds what is cached
-                limit = int(self.recipe.spec.engine.cache * 1e9)
+                limit, flow = int(self.recipe.spec.engine.cache * 1e9), self.recipe.spec.flow
                 data = {
-                    name: open_cached(name, path, self.recipe.model, on_progress, limit=limit)
+                    name: open_cached(
+                        name, path, self.recipe.model, on_progress, flow=flow, limit=limit
+                    )
                     for name, path in self.paths.items()
                 }
                 torch.manual_seed(self.seed)
@@ -121,13 +117,25 @@ class StageRunner:
 
     def _write(
         self,
-        objective: AnyObjective,
+        objective: StageObjective,
         data: Mapping[str, Cached],
         done: Fit,
         moved: Transfer | None,
     ) -> None:
         """The stage's result folder, from the main process."""
-        details = self._details(objective, data, done, moved)
+        details = {
+            "losses": done.loss,
+            "heldout": done.heldout,
+            "shares": done.shares,
+            "levels": self._by_level(done.shares),
+            **objective.finish(self.folder if self.engine.main else None),
+        }
+        if moved is not None:
+            details["transfer"] = {
+                "loaded": len(moved.loaded),
+                "fresh": list(moved.fresh),
+                "unused": list(moved.unused),
+            }
         weights = whole(objective.module.state_dict())
         if self.stage.lora is not None:
             weights = merge_lora(weights, self.stage.lora)
@@ -141,18 +149,15 @@ class StageRunner:
             seconds=done.seconds,
             details=details,
         )
-        state: dict[str, Any] = {"report": asdict(report)}
-        if isinstance(objective, PolicyObjective | IdmObjective):
-            state["statistics"] = {k: n.to_dict() for k, n in objective.normalizers.items()}
-            dataset = UnifiedDataset(next(iter(self.paths.values())))
-            state["robot"] = dataset.meta.to_dict()
-        if isinstance(objective, IdmObjective):
-            state |= baseline_state(self.recipe.model)
-        if isinstance(objective, PolicyObjective):
-            state["instruction"] = dataset.episodes[0].task
-            state["network"] = asdict(objective.model.network)
-            if objective.model.encoders is None:
-                state["encoders"] = (self.recipe.spec.encoders or EncodersSpec()).model_dump()
+        dataset = UnifiedDataset(next(iter(self.paths.values())))
+        state = {
+            "report": asdict(report),
+            "robot": dataset.meta.to_dict(),
+            "instruction": dataset.episodes[0].task,
+            **objective.state(),
+        }
+        if self.recipe.model.encoders is None:
+            state["encoders"] = self._encoders()
         if self.engine.main:
             write_folder(self.folder / "result", {"weights": weights}, state)
             shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
@@ -179,20 +184,30 @@ class StageRunner:
             return usual
         return imported_sizes(Path(self.stage.start), usual)
 
-    def _objective(self, data: Mapping[str, Cached]) -> tuple[AnyObjective, Transfer | None]:
-        model = self.recipe.model
-        if self.stage.objective == "frames":
-            return FramesObjective(data, model, self.engine.device), None
-        if self.stage.objective == "codec":
-            return CodecObjective(data, self.stage, self.engine.device), None
-        if self.stage.objective == "idm":
-            return IdmObjective(data, model, self.stage, self.engine.device), None
-        model = replace(model, network=self._network())
+    def _encoders(self) -> dict[str, Any]:
+        """Which pretrained encoders a size without own ones has."""
+        return (self.recipe.spec.encoders or EncodersSpec()).model_dump()
+
+    def _objective(self, data: Mapping[str, Cached]) -> tuple[StageObjective, Transfer | None]:
+        model, stage, device = self.recipe.model, self.stage, self.engine.device
+        match stage.objective:
+            case "frames":
+                return FramesObjective(data, model, stage, device), None
+            case "codec":
+                about = {
+                    "recipe": self.recipe.spec.name,
+                    "data": {n: _told(UnifiedDataset(path)) for n, path in self.paths.items()},
+                }
+                return CodecObjective(data, stage, device, about), None
+            case "idm":
+                return IdmObjective(data, model, stage, device), None
+            case "motus":
+                return self._policy(data)
+
+    def _policy(self, data: Mapping[str, Cached]) -> tuple[StageObjective, Transfer | None]:
+        """Motus with the weights of the stage before it, or of another run."""
+        model = replace(self.recipe.model, network=self._network())
         has_own = model.encoders is not None
-        encoders = None
-        if not has_own:
-            spec = self.recipe.spec.encoders or EncodersSpec()
-            encoders = open_encoders(spec.model_dump(), model.network)
         objective = PolicyObjective(
             data,
             model,
@@ -200,7 +215,7 @@ class StageRunner:
             (self.earlier.frames or _shipped_frames(model)) if has_own else None,
             self.engine.device,
             self.earlier.codec,
-            encoders=encoders,
+            encoders=None if has_own else open_encoders(self._encoders(), model.network),
             keep=int(self.recipe.spec.engine.encoder_cache * 1e9),
         )
         moved = None
@@ -215,21 +230,12 @@ class StageRunner:
             add_lora(objective.module.network, self.stage.lora)
         return objective, moved
 
-    def _loop(self, objective: AnyObjective, data: Mapping[str, Cached]) -> Loop:
-        mixture: Mixture
-        if isinstance(objective, CodecObjective):
-            mixture, held = objective.mixture(self.seed), objective.heldout()
-        else:
-            train_windows, held = windows_of(data)
-            sources = tuple(
-                Source(name, len(train_windows[name]), self.stage.sources[name]) for name in data
-            )
-            mixture = _OverWindows(sources, self.stage.batch, self.seed, train_windows)
+    def _loop(self, objective: StageObjective, data: Mapping[str, Cached]) -> Loop:
         return Loop(
             folder=self.folder,
             steps=self.stage.steps,
-            mixture=mixture,
-            heldout=held,
+            mixture=objective.mixture(self.seed),
+            heldout=objective.heldout(),
             optimizer=self.stage.optimizer,
             locate=lambda row: data[row.source].locate(row.window),
         )
@@ -241,55 +247,6 @@ class StageRunner:
             level: sum(share for name, share in shares.items() if levels[name] == level)
             for level in sorted(set(levels.values()))
         }
-
-    def _details(
-        self,
-        objective: AnyObjective,
-        data: Mapping[str, Cached],
-        done: Fit,
-        moved: Transfer | None,
-    ) -> dict[str, Any]:
-        details: dict[str, Any] = {
-            "losses": done.loss,
-            "heldout": done.heldout,
-            "shares": done.shares,
-            "levels": self._by_level(done.shares),
-        }
-        if isinstance(objective, FramesObjective):
-            objective.finish()
-        if isinstance(objective, CodecObjective):
-            objective.module.round_weights()
-            spec = self.stage.codec
-            details["labelled"] = labelled_shares(objective.mixture(self.seed), self.stage.steps)
-            details["health"] = brief_health(objective.module, data, spec.held_out)
-            if self.engine.main:
-                about = {
-                    "recipe": self.recipe.spec.name,
-                    "held_out": spec.held_out,
-                    "data": {n: _told(UnifiedDataset(path)) for n, path in self.paths.items()},
-                    "unlabelled": list(spec.unlabelled),
-                }
-                objective.module.save(self.folder / "codec", about)
-        if moved is not None:
-            details["transfer"] = {
-                "loaded": len(moved.loaded),
-                "fresh": list(moved.fresh),
-                "unused": list(moved.unused),
-            }
-        return details
-
-
-@dataclass(frozen=True)
-class _OverWindows(Mixture):
-    """A mixture whose windows are only those one may train on."""
-
-    windows: Mapping[str, np.ndarray] = field(default_factory=dict)
-
-    def draw(self, step: int) -> list[Row]:
-        return [
-            row._replace(window=int(self.windows[row.source][row.window]))
-            for row in super().draw(step)
-        ]
 
 
 def _told(dataset: UnifiedDataset) -> dict[str, Any]:
