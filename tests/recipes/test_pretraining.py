@@ -92,6 +92,7 @@ def test_a_stopped_experiment_goes_on(folder):
     assert (docs / "pictures" / "pretraining.png").stat().st_size > 1000
     rows = re.findall(r"^\| (?:VLA|joint) \| 2 \|.* of 2 \(", once, re.MULTILINE)
     assert len(rows) == 5
+    assert len(re.findall(r"^\|  \| 2 \| no policy, .* of 2 \(", once, re.MULTILINE)) == 1
 
     with pytest.raises(MismatchError, match="other settings"):
         list(Experiment(replace(BED, horizon=4), GRID, folder, said.append).run())
@@ -102,7 +103,7 @@ def test_what_decides_most_comes_first():
     deciding, seeds, blocks, counts = 3, 3, 2, 3
     at_once = deciding * seeds * blocks
     assert len(order) == len(set(order))
-    assert len(order) == at_once * counts + seeds * blocks + (1 + 4) * at_once
+    assert len(order) == at_once * counts + 2 * seeds * blocks + (1 + 4) * at_once
     assert {(c.start, c.demonstrations) for c, _ in order[:at_once]} == {
         ("none", 10),
         ("stage1", 10),
@@ -110,8 +111,8 @@ def test_what_decides_most_comes_first():
     }
     starts = [cell.start for cell, _ in order]
     assert starts.index("none-long") == at_once
-    assert starts.count("none-long") == seeds * blocks
-    assert starts.index("stage2-bare") == at_once * counts + seeds * blocks
+    assert starts.count("none-long") == starts.count("replay") == seeds * blocks
+    assert starts.index("stage2-bare") == at_once * counts + 2 * seeds * blocks
     assert Cell("none", 10, 0, "vla").run == Cell("none", 10, 0, "joint").run
 
 

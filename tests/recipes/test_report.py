@@ -8,7 +8,7 @@ import pytest
 
 from motus_embodiments import DataError, UsageError
 from motus_recipes import report
-from motus_recipes.reports.charts import POINTS, smoothed, thinned
+from motus_recipes.reports.charts import POINTS, latent_chart, smoothed, style, thinned
 
 VOID = ("meta", "img")
 
@@ -119,3 +119,13 @@ def test_a_long_curve_is_thinned_to_means():
     means, flat = smoothed(steps, [i % 15 for i in range(POINTS)])
     assert len(means) == POINTS - 14
     assert flat == pytest.approx([7.0] * len(flat))
+
+
+def test_six_curves_are_told_apart_by_colour_dash_and_marker():
+    styles = [style(number) for number in range(36)]
+    for part in zip(*styles[:6], strict=True):
+        assert len(set(part)) == 6
+    assert len({(colour, dash) for colour, dash, _ in styles}) == 36
+    curves = latent_chart({f"data {i}": [1.0, i] for i in range(6)}).axes[0].lines
+    assert len({(line.get_color(), line.get_marker()) for line in curves}) == 6
+    assert len({str(line.get_linestyle()) + str(line._dash_pattern) for line in curves}) == 6

@@ -14,12 +14,15 @@ class Start:
         run: The pretraining run; None for initial weights.
         stage: Folder of the stage in that run.
         changes: `--set` changes of the fine-tuning recipe.
+        trains: Whether there is a policy at all; if not, the demonstrations' actions are replayed,
+            which needs no eyes and says how lenient the task is.
     """
 
     title: str
     run: str | None = None
     stage: str = ""
     changes: tuple[str, ...] = ()
+    trains: bool = True
 
 
 ANCHORED, BARE = "anchored", "bare"  # pretraining with anchoring data, and without
@@ -30,6 +33,7 @@ STARTS = {
     "stage2-bare": Start("stages 1 and 2, no anchoring data", BARE, "03-stage2"),
     # Whether it is only the steps: those of stages 1, 2 and 3 together.
     "none-long": Start("no pretraining, 750 steps", changes=("stages.stage3.steps=750",)),
+    "replay": Start("no policy, its demonstrations replayed blindly", trains=False),
 }
 
 
@@ -87,15 +91,16 @@ class Grid:
         """Cells and blocks of episodes in the order of what they decide.
 
         First whether pretraining helps at all, at one number of demonstrations; whether more steps
-        do as well; the other numbers of demonstrations; what anchoring data add; the other modes.
+        or no eyes do as well; the other numbers of demonstrations; what anchoring data add; the
+        other modes.
         """
         bare = [name for name in self.starts if STARTS[name].run == BARE]
-        longer = [name for name in self.starts if STARTS[name].changes]
-        plain = [name for name in self.starts if name not in (*bare, *longer)]
+        controls = [n for n in self.starts if STARTS[n].changes or not STARTS[n].trains]
+        plain = [name for name in self.starts if name not in (*bare, *controls)]
         first, *rest = self.modes
         groups: list[tuple[Sequence[str], Sequence[int], str]] = [
             (plain, self.counts[:1], first),
-            (longer, self.counts[:1], first),
+            (controls, self.counts[:1], first),
             (plain, self.counts[1:], first),
             (bare, self.counts, first),
             *(([*plain, *bare], self.counts, mode) for mode in rest),

@@ -60,7 +60,7 @@ class Experiment:
             if self._result(cell, block).is_file():
                 found.setdefault(cell, []).append(read_evaluation_file(self._result(cell, block)))
         if found:
-            heldout = {cell: self._heldout(cell) for cell in found}
+            heldout = {c: self._heldout(c) for c in found if STARTS[c.start].trains}
             write_section(found, heldout, self._protocol(), docs)
 
     def _heldout(self, cell: Cell) -> float:
@@ -105,6 +105,22 @@ class Experiment:
             )
 
     def _measure(self, cell: Cell, block: int) -> None:
+        policy = self._policy(cell)
+        self._say(f"evaluating {cell.name}, block {block}")
+        evaluate(
+            policy,
+            self.bed.target.env,
+            self.grid.block,
+            block,
+            workers=self.workers,
+            out=self._result(cell, block),
+            opener=self.bed,
+        )
+
+    def _policy(self, cell: Cell) -> Path | str:
+        """What drives: the cell's policy, trained and exported, or its demonstrations."""
+        if not STARTS[cell.start].trains:
+            return f"replay:{self.data.demonstrations(cell.demonstrations, cell.seed)}"
         policy = self.folder / "policies" / cell.name
         if not policy.is_dir():
             self._finetune(cell)
@@ -116,16 +132,7 @@ class Experiment:
                 steps=DENOISING_STEPS,
                 execute=EXECUTE,
             )
-        self._say(f"evaluating {cell.name}, block {block}")
-        evaluate(
-            policy,
-            self.bed.target.env,
-            self.grid.block,
-            block,
-            workers=self.workers,
-            out=self._result(cell, block),
-            opener=self.bed,
-        )
+        return policy
 
     def _finetune(self, cell: Cell) -> None:
         if (self._run(cell.run) / "run.json").is_file():

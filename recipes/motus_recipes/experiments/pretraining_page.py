@@ -10,12 +10,11 @@ from matplotlib.figure import Figure
 from motus_recipes.evaluation.closed_loop import EvalReport
 from motus_recipes.evaluation.intervals import mcnemar, newcombe_paired, wilson
 from motus_recipes.experiments.grid import STARTS, Cell
-from motus_recipes.reports.charts import COLOURS, DASHES
+from motus_recipes.experiments.sections import write_part
+from motus_recipes.reports.charts import style
 
 PICTURE = Path("pictures") / "pretraining.png"
-BEGIN, END = "<!-- begin: written by make experiment -->", "<!-- end -->"
 TITLE = "## Does pretraining help?"
-MARKERS = ("o", "o", "o", "o", "D")  # the fifth colour is the first again: no pretraining
 MODES = {"vla": "VLA", "joint": "joint"}
 
 
@@ -26,7 +25,7 @@ class Row:
     Attributes:
         seeds: Solved episodes and all episodes, by seed.
         solved: Whether an episode was solved, by seed of the cell and of the episode.
-        heldout: Mean error of the actions on held-out demonstrations.
+        heldout: Mean error of the actions on held-out demonstrations; None without a policy.
     """
 
     start: str
@@ -34,7 +33,7 @@ class Row:
     mode: str
     seeds: Mapping[int, tuple[int, int]]
     solved: Mapping[tuple[int, int], bool]
-    heldout: float
+    heldout: float | None
 
     @property
     def successes(self) -> int:
@@ -66,7 +65,8 @@ def rows_of(
         for cell in cells:
             own = [success for (seed, _), success in solved.items() if seed == cell.seed]
             seeds[cell.seed] = (sum(own), len(own))
-        rows.append(Row(*key, seeds, solved, float(np.mean([heldout[c] for c in cells]))))
+        errors = [heldout[cell] for cell in cells if cell in heldout]
+        rows.append(Row(*key, seeds, solved, float(np.mean(errors)) if errors else None))
     places = {name: place for place, name in enumerate(STARTS)}
     modes = list(MODES)
     return sorted(rows, key=lambda r: (modes.index(r.mode), r.demonstrations, places[r.start]))
@@ -84,11 +84,13 @@ def table(rows: Sequence[Row]) -> str:
         low, high = wilson(row.successes, row.episodes)
         other = plain.get((row.mode, row.demonstrations))
         lines.append(
-            f"| {MODES[row.mode]} | {row.demonstrations} | {STARTS[row.start].title} "
+            f"| {'' if row.heldout is None else MODES[row.mode]} | {row.demonstrations} "
+            f"| {STARTS[row.start].title} "
             f"| {row.successes} of {row.episodes} ({row.successes / row.episodes:.0%}) "
             f"| {low:.0%} to {high:.0%} "
             f"| {', '.join(f'{s}/{n}' for s, n in row.seeds.values())} "
-            f"| {_against(row, other)} | {row.heldout:.3f} |"
+            f"| {_against(row, other)} "
+            f"| {'' if row.heldout is None else f'{row.heldout:.3f}'} |"
         )
     return "\n".join(lines)
 
@@ -125,14 +127,15 @@ def chart(rows: Sequence[Row]) -> Figure:
             limits = [wilson(row.successes, row.episodes) for row in own]
             below = [s - low for s, (low, _) in zip(shares, limits, strict=True)]
             above = [high - s for s, (_, high) in zip(shares, limits, strict=True)]
+            colour, dash, marker = style(place)
             panel.errorbar(
                 at,
                 shares,
                 [below, above],
                 label=about.title,
-                color=COLOURS[place % len(COLOURS)],
-                linestyle=DASHES[place % len(DASHES)],
-                marker=MARKERS[place],
+                color=colour,
+                linestyle=dash,
+                marker=marker,
                 markersize=4,
                 capsize=2,
             )
@@ -160,7 +163,7 @@ def write_section(
 
     Args:
         results: Measured cells.
-        heldout: Held-out action error of each.
+        heldout: Held-out action error of each that has a policy.
         protocol: Sentences that say how it was measured.
         docs: The folder.
     """
@@ -168,10 +171,5 @@ def write_section(
     page, picture = docs / "results.md", docs / PICTURE
     picture.parent.mkdir(parents=True, exist_ok=True)
     chart(rows).savefig(picture, dpi=110)
-    text = page.read_text() if page.exists() else "# Results\n"
-    if BEGIN not in text:
-        text = f"{text.rstrip()}\n\n{TITLE}\n\n{BEGIN}\n{END}\n"
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
     body = f"{protocol}\n\n{table(rows)}\n\n![Success over demonstrations]({PICTURE})"
-    page.write_text(f"{before}{BEGIN}\n{body}\n{END}{after}")
+    write_part(page, "make experiment", TITLE, body)

@@ -1,7 +1,7 @@
 """Plots of a report: losses over steps, latent actions, success with its intervals."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -11,11 +11,30 @@ from motus_recipes.evaluation.closed_loop import EvalReport
 
 POINTS = 300  # of a curve; more than a screen shows is averaged
 SMOOTHED = 20  # a running mean is over this part of a curve
-# Readable in grey as well: every colour has a dash of its own.
-COLOURS = ("#1864ab", "#d9480f", "#2b8a3e", "#862e9c")
-DASHES = ("-", "--", "-.", ":")
+Dash = str | tuple[int, tuple[int, ...]]
+COLOURS = ("#1864ab", "#d9480f", "#2b8a3e", "#862e9c", "#212529", "#e8a100")
+DASHES: tuple[Dash, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 3)))
+MARKERS = ("o", "s", "^", "D", "v", "P")
 SPREAD = 20.0  # a curve that falls by more is drawn on a logarithmic axis
 LETTERS = 8  # points
+
+
+class Style(NamedTuple):
+    """Of a curve. Readable in grey as well: every colour has a dash and a marker of its own."""
+
+    colour: str
+    dash: Dash
+    marker: str
+
+
+def style(number: int) -> Style:
+    """The first six differ in everything, the first thirty-six in colour or dash."""
+    turn = number + number // len(COLOURS)
+    return Style(
+        COLOURS[number % len(COLOURS)],
+        DASHES[turn % len(DASHES)],
+        MARKERS[number % len(MARKERS)],
+    )
 
 
 def loss_chart(
@@ -30,7 +49,7 @@ def loss_chart(
     figure, panel = _panel(5, 3)
     for number, (name, points) in enumerate(curves.items()):
         steps, losses = thinned(points)
-        colour, dash = _style(number)
+        colour, dash, _ = style(number)
         panel.plot(steps, losses, linewidth=0.7, alpha=0.35, color=colour)
         panel.plot(
             *smoothed(steps, losses), label=name, linewidth=1.4, color=colour, linestyle=dash
@@ -59,9 +78,17 @@ def latent_chart(divergences: Mapping[str, Sequence[float]]) -> Figure:
     """
     figure, panel = _panel(5, 3)
     for number, (name, values) in enumerate(divergences.items()):
-        colour, dash = _style(number)
+        colour, dash, marker = style(number)
         dimensions = range(1, len(values) + 1)
-        panel.plot(dimensions, values, dash, marker=".", label=name, color=colour, linewidth=1)
+        panel.plot(
+            *(dimensions, values),
+            label=name,
+            color=colour,
+            linestyle=dash,
+            linewidth=1,
+            marker=marker,
+            markersize=3,
+        )
     panel.set_ylim(bottom=0)
     panel.set_xlabel("latent dimension")
     panel.set_ylabel("KL (nats)")
@@ -104,9 +131,3 @@ def smoothed(steps: Sequence[float], losses: Sequence[float]) -> tuple[list[floa
 def _panel(width: float, height: float) -> tuple[Figure, Any]:
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots()
-
-
-def _style(number: int) -> tuple[str, str]:
-    """Colour and dash; the first sixteen differ."""
-    turn = number + number // len(COLOURS)
-    return COLOURS[number % len(COLOURS)], DASHES[turn % len(DASHES)]
