@@ -44,6 +44,7 @@ class Idle:
         self.metadata = {key: v for key, v in like.metadata.items() if key != "chunking"}
         self.example = like.example
         self._actions = like.begin().act(like.example)
+        self.counts: dict[str, int] = {}
 
     def begin(self) -> "Idle":
         """For every client."""

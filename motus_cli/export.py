@@ -1,6 +1,7 @@
 """`motus export`: one folder that runs on the robot."""
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 from typer import Option
@@ -69,4 +70,4 @@ def export(
         force=force,
         dry_run=dry_run,
     )
-    return Outcome(report, next=f"motus eval {folder} --env SIMULATOR:TASK")
+    return Outcome(report, next=f"motus eval {quote(str(folder))} --env SIMULATOR:TASK")

@@ -145,10 +145,10 @@ def import_checkpoint(
 
     Raises:
         WeightsError: When the source is of no known kind or damaged.
-        FileExistsError: When `out` exists and `force` is not given.
+        FileExistsError: When `out` exists and `force` is not given, or it holds no model.
     """
-    if out.exists() and not (force or dry_run):
-        raise FileExistsError(f"{out} is there already")
+    if not dry_run:
+        _check_free(out, force=force)
     found = _read(source, text_tokens)
     if found.config is not None:
         found = _retarget(found, robot, action_steps, seed, layout, str(source))
@@ -170,6 +170,15 @@ def import_checkpoint(
         problems=problems,
         keys=rows,
     )
+
+
+def _check_free(out: Path, *, force: bool) -> None:
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not (out.is_dir() and (is_network(out) or is_qwen(out) or (out / FILE).is_file())):
+        raise FileExistsError(f"{out} is there and holds something else than a model")
+    if not force:
+        raise FileExistsError(f"{out} is there already; --force replaces it")
 
 
 def _read(source: Path, text_tokens: int) -> Found:
@@ -331,10 +340,7 @@ def _write_whole(out: Path, write: Callable[[Path], None]) -> None:
     partial.mkdir(parents=True)
     try:
         write(partial)
-        if out.is_dir():
-            shutil.rmtree(out)
-        else:
-            out.unlink(missing_ok=True)
+        shutil.rmtree(out, ignore_errors=True)
         partial.rename(out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,15 +13,16 @@ from safetensors.torch import save
 from motus_adapters import (
     ActionSpace,
     BundleConfig,
-    FormatReport,
     Header,
     Normalizer,
+    Parity,
     Policy,
     UnifiedDataset,
+    check_free,
     write_bundle,
     write_format,
 )
-from motus_adapters.deployment.bundle import DecoderConfig, build_model, model_config
+from motus_adapters.deployment.bundle import CONTRACT, DecoderConfig, build_model, model_config
 from motus_adapters.deployment.measuring import Measured
 from motus_adapters.deployment.measuring import measure as measure_policy
 from motus_adapters.exports.formats import check_format
@@ -51,7 +53,7 @@ class ExportReport:
     mode: str
     steps: int
     execute: int
-    formats: tuple[FormatReport, ...]
+    formats: tuple[Parity, ...]
     measured: Measured | None
 
 
@@ -106,8 +108,7 @@ def export(
     run = run or _newest(target)
     for name in formats:
         check_format(name, _beside(out, name), force=force)
-    if out.exists() and not force:
-        raise UsageError(f"{out} exists", hint="--force overwrites it", where=str(out))
+    check_free(out, CONTRACT, force=force)
     stage = _last_stage(run)
     state = json.loads((stage / "result" / "state.json").read_text())
     made = _for_target(run, stage, state, card, anchoring)
@@ -118,7 +119,7 @@ def export(
     weights = _initial(made.weights, config, made.space) if untrained else made.weights
     measured = read_evaluation(evaluation, _hash(weights)) if evaluation else None
     megabytes = round(sum(v.numel() * v.element_size() for v in weights.values()) / 1e6, 1)
-    reports: list[FormatReport] = []
+    formed: list[Parity] = []
     times = None
     if not dry_run:
         text = model_card(
@@ -134,10 +135,9 @@ def export(
         if seen is not None:
             policy = Policy.load(out)
             windows = observed_windows(policy, seen)
-            reports += [
-                write_format(policy, name, _beside(out, name), windows, force=force)
-                for name in formats
-            ]
+            for name in formats:
+                found = write_format(policy, name, _beside(out, name), windows, force=force)
+                formed += found.parity
         times = measure_policy(out) if measure else None
     return ExportReport(
         bundle=out,
@@ -148,7 +148,7 @@ def export(
         mode=mode,
         steps=steps,
         execute=execute,
-        formats=tuple(reports),
+        formats=tuple(formed),
         measured=times,
     )
 
@@ -248,12 +248,13 @@ def _dataset_of(run: Path, target: str) -> Path:
     """The run's dataset of a robot, of the highest level."""
     data = json.loads((run / "data.json").read_text())["data"].values()
     fitting = [entry for entry in data if entry["card"] == target]
+    hint = "--dataset names the one whose windows a format is checked on"
     if not fitting:
-        raise UsageError(
-            f"{run} has no dataset of '{target}'",
-            hint="--dataset names the one whose windows a format is checked on",
-        )
-    return Path(max(fitting, key=lambda entry: entry["level"])["path"])
+        raise UsageError(f"{run} has no dataset of '{target}'", hint=hint)
+    path = Path(max(fitting, key=lambda entry: entry["level"])["path"])
+    if not path.exists():
+        raise UsageError(f"{run} was trained on {path}, which is not here", hint=hint)
+    return path
 
 
 def _last_stage(run: Path) -> Path:
@@ -265,15 +266,16 @@ def _last_stage(run: Path) -> Path:
             hint="motus train --recipe full makes one",
             where=str(run),
         )
-    stages = json.loads(file.read_text())["recipe"]["stages"]
-    for number, stage in reversed(list(enumerate(stages, 1))):
+    recipe = json.loads(file.read_text())["recipe"]
+    for number, stage in reversed(list(enumerate(recipe["stages"], 1))):
         if stage["action"] != "none":
             folder = run / f"{number:02d}-{stage['name']}"
             if (folder / "result" / "state.json").is_file():
                 return folder
             raise DataError(
                 f"stage '{stage['name']}' of {run} is not finished",
-                hint=f"motus train --run {run} --resume",
+                hint=f"motus train --recipe {recipe['name']} --size {recipe['size']} "
+                f"--run {shlex.quote(str(run))} --resume",
                 where=str(folder),
             )
     raise MismatchError(

@@ -2,7 +2,8 @@
 
     python sharded_lerobot.py RANK GENERATION BUNDLE FOLDER
 
-Writes its loss and how many numbers of gradients it holds to FOLDER/RANK.
+Writes its loss and how many numbers of gradients it holds to FOLDER/RANK; rank 0 saves the gathered
+policy to FOLDER/saved.
 """
 
 import sys
@@ -13,7 +14,13 @@ import torch
 import torch.distributed
 from lerobot.configs import PreTrainedConfig
 from lerobot.utils.import_utils import register_third_party_plugins
-from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.distributed.fsdp import (
+    FullStateDictConfig,
+    FullyShardedDataParallel,
+    StateDictType,
+    fully_shard,
+)
 from torch.distributed.fsdp.wrap import transformer_auto_wrap_policy
 
 ALONE = 2
@@ -54,7 +61,24 @@ def main(rank: int, generation: int, bundle: str, folder: Path) -> None:
     held = sum((g.to_local() if hasattr(g, "to_local") else g).numel() for g in gradients)
     (folder / str(rank)).write_text(f"{loss.item()} {held}")
     if rank != ALONE:
+        weights = gathered(policy, trained)
+        if rank == 0:
+            policy.save_pretrained(folder / "saved", state_dict=weights)
         torch.distributed.destroy_process_group()
+
+
+def gathered(policy: torch.nn.Module, trained: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """All weights on rank 0, as LeRobot 0.6.1 gathers them but for `offload_to_cpu`.
+
+    That one frees, on a CPU, what it has just gathered (pytorch issue 188989).
+    """
+    if policy is trained:
+        options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+        return get_model_state_dict(policy, options=options)
+    whole = FullStateDictConfig(rank0_only=True)
+    kind = StateDictType.FULL_STATE_DICT
+    with FullyShardedDataParallel.state_dict_type(trained, kind, whole):
+        return trained.state_dict()
 
 
 if __name__ == "__main__":

@@ -17,7 +17,14 @@ import pytest
 
 from motus_adapters import Counts, Observation, Policy
 from motus_adapters.deployment.limits import LAG, Limits
-from motus_embodiments import DataError, Kinematics, MismatchError, kinematic_model, load_card
+from motus_embodiments import (
+    DataError,
+    Kinematics,
+    MismatchError,
+    UsageError,
+    kinematic_model,
+    load_card,
+)
 
 PICTURE = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
 HEAD = {"head": (64, 64)}
@@ -57,6 +64,15 @@ def test_the_same_input_gives_the_same_bytes(pusht: Path, untrained, tmp_path: P
         assert file.read_bytes() == (again / file.name).read_bytes(), file.name
 
 
+def test_only_a_bundle_is_replaced(copy: Path, untrained):
+    with pytest.raises(UsageError, match="exists"):
+        untrained(copy, "pusht", HEAD)
+    (copy / "contract.json").unlink()  # then it may be anything
+    with pytest.raises(UsageError, match="something else"):
+        untrained(copy, "pusht", HEAD, force=True)
+    assert (copy / "policy.safetensors").exists()
+
+
 def test_one_flipped_bit_in_any_file_is_refused(pusht: Path, copy: Path):
     for file in sorted(pusht.iterdir()):
         whole = file.read_bytes()
@@ -70,14 +86,27 @@ def test_one_flipped_bit_in_any_file_is_refused(pusht: Path, copy: Path):
     assert Policy.load(copy).digest
 
 
-@pytest.mark.parametrize("name", ["contract.json", "config.json", "policy.safetensors"])
-def test_a_missing_or_cut_file_is_refused(copy: Path, name: str):
-    whole = (copy / name).read_bytes()
-    (copy / name).write_bytes(whole[: len(whole) // 2])
-    with pytest.raises((DataError, MismatchError)):
+def test_a_missing_or_cut_file_is_refused(pusht: Path, copy: Path):
+    for name in sorted(file.name for file in pusht.iterdir()):
+        whole = (copy / name).read_bytes()
+        (copy / name).write_bytes(whole[: len(whole) // 2])
+        with pytest.raises((DataError, MismatchError)) as refused:
+            Policy.load(copy)
+        assert refused.value.hint, name
+        (copy / name).unlink()
+        with pytest.raises(DataError, match=name) as refused:
+            Policy.load(copy)
+        assert refused.value.hint, name
+        (copy / name).write_bytes(whole)
+
+
+def test_the_card_of_another_robot_is_refused(copy: Path, untrained, tmp_path: Path):
+    other = untrained(tmp_path / "so101", "so101", HEAD)
+    shutil.copy(other / "embodiment.yaml", copy / "embodiment.yaml")
+    with pytest.raises(DataError, match="the card 'so101'"):
         Policy.load(copy)
-    (copy / name).unlink()
-    with pytest.raises(DataError, match=name):
+    seal(copy)
+    with pytest.raises(DataError, match="the card 'so101'"):
         Policy.load(copy)
 
 
@@ -161,6 +190,7 @@ def test_the_asynchronous_form_gives_the_same(policy: Policy):
         ({"wrist": PICTURE}, NATIVE, "no picture for the view 'head'"),
         ({"img": PICTURE.astype(np.float32)}, NATIVE, "not uint8"),
         ({"img": PICTURE[..., :1]}, NATIVE, "not uint8"),
+        ({"img": PICTURE[:0]}, NATIVE, "not uint8"),
         ({"img": PICTURE[:20, :20]}, NATIVE, "64 x 64 or more"),
         ({"img": np.zeros((64, 128, 3), np.uint8)}, NATIVE, "another shape"),
         ({"img": PICTURE, "image": PICTURE}, NATIVE, "two pictures"),
@@ -209,6 +239,18 @@ def test_frozen_pictures_and_odd_states_are_counted(policy: Policy):
     twin = policy.twin()
     assert twin.counts == Counts()
     assert twin.model is policy.model
+
+
+def test_wrist_pictures_that_do_not_fit_are_counted(untrained, tmp_path: Path):
+    both = untrained(tmp_path / "so101", "so101", HEAD | {"left_wrist": (64, 64)})
+    policy = Policy.load(both)
+    views = [camera.name for camera in policy.card.cameras][:2]
+    state = policy.space.adapter.decode_state(np.asarray(policy.card.home()))
+    for shape, misfits in (((64, 64), 0), ((96, 96), 0), ((32, 64), 1), ((8, 8), 2)):
+        wrist = np.zeros((*shape, 3), np.uint8)
+        policy.guard.reset()
+        policy.act(dict(zip(views, (PICTURE, wrist), strict=True)), state, "push the block")
+        assert policy.counts.misfit == misfits
 
 
 def test_actions_are_cut_to_limits_and_counted(policy: Policy):

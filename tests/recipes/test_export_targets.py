@@ -1,6 +1,7 @@
 """Whose policy a run exports: its own robot's, or, from latent actions, that of an anchored one."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +97,17 @@ def test_other_data_are_refused(run: Path, anchoring: Path, squares: Path, write
     assert not (tmp_path / "policy").exists()
 
 
+def test_a_run_whose_codec_is_of_another_release_is_refused(
+    run: Path, anchoring: Path, tmp_path: Path
+):
+    old = Path(shutil.copytree(run, tmp_path / "old"))
+    (old / "01-codec" / "codec" / "config.json").write_text('{"sizes": {"width": 1}}')
+    with pytest.raises(DataError, match="another version") as error:
+        export(old, "pusher", tmp_path / "policy", anchoring=anchoring)
+    assert "release" in (error.value.hint or "")
+    assert not (tmp_path / "policy").exists()
+
+
 def test_an_evaluation_goes_into_the_card_of_its_own_weights(
     run: Path, anchoring: Path, tmp_path: Path
 ):
@@ -103,14 +115,21 @@ def test_an_evaluation_goes_into_the_card_of_its_own_weights(
     export(run, "pusher", bundle, anchoring=anchoring)
     assert "| success | not measured |" in (bundle / "README.md").read_text()
     weights = json.loads((bundle / "contract.json").read_text())["files"]["policy.safetensors"]
+    assert "| latency | not measured |" in (bundle / "README.md").read_text()
     told = {"env": "sim:Task", "rate": 0.5, "low": 0.3, "high": 0.7, "episodes": 20}
+    told["latency"] = {"median": 41.2, "p95": 60.0, "p99": 80.7, "worst": 99.0, "calls": 300}
     file = tmp_path / "eval.json"
     file.write_text(json.dumps(told | {"weights": weights}))
     export(run, "pusher", bundle, anchoring=anchoring, evaluation=file, force=True)
-    assert "50 % of 20 episodes in sim:Task" in (bundle / "README.md").read_text()
+    card = (bundle / "README.md").read_text()
+    assert "50 % of 20 episodes in sim:Task" in card
+    assert "| latency | 41 ms median, 81 ms p99, where that was measured |" in card
     Policy.load(bundle)
     file.write_text(json.dumps(told | {"weights": "0" * 64}))
     with pytest.raises(MismatchError, match="other weights"):
+        export(run, "pusher", bundle, anchoring=anchoring, evaluation=file, force=True)
+    file.write_text(json.dumps(told | {"weights": weights, "latency": {"median": "soon"}}))
+    with pytest.raises(DataError, match="no evaluation"):
         export(run, "pusher", bundle, anchoring=anchoring, evaluation=file, force=True)
     file.write_text("{}")
     with pytest.raises(DataError):

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 import venv
 from importlib.metadata import files, requires
 from importlib.util import find_spec
@@ -178,6 +179,37 @@ def test_torch_export_gives_the_policys_actions(policy, windows, tmp_path):
     }
 
 
+@pytest.mark.slow
+@has_onnx
+@pytest.mark.timeout(1800)
+def test_an_export_gives_the_same_bytes_and_tells_the_differences(tiny_run, tmp_path):
+    """As a command, in two processes, whose sets and addresses differ."""
+    told = ("--run", tiny_run, "--target", "pusht", "--out", "policies/pusht")
+    told += ("--format", "onnx", "--format", "torch-export")
+    for here in (tmp_path / "one", tmp_path / "two"):
+        here.mkdir()
+        ran = subprocess.run(
+            [sys.executable, "-m", "motus_cli.app", "export", *told],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert ran.returncode == 0, ran.stderr[-2000:]
+    for name in ("onnx", "torch-export"):
+        kept = json.loads((here / "policies" / f"pusht-{name}" / "parity.json").read_text())
+        for row in kept["parity"]:
+            shown = (name, row["precision"], f"{row['worst']:.4g}", f"{row['mean']:.4g}")
+            assert any(all(part in line for part in shown) for line in ran.stdout.splitlines())
+    files = [p.relative_to(here) for p in sorted(here.rglob("*")) if p.is_file()]
+    assert len(files) > 20
+    for file in files:
+        whole = (here / file).read_bytes()
+        assert (tmp_path / "one" / file).read_bytes() == whole, file
+        if file.suffix in (".onnx", ".pt2"):
+            assert str(Path(__file__).parents[2]).encode() not in whole, file
+
+
 @pytest.mark.parametrize(("precision", "bits"), [("bf16", 8), ("int8", 7)])
 def test_weights_in_fewer_bits_are_near(precision, bits):
     layers = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.Linear(4, 4))
@@ -196,8 +228,11 @@ def test_formats_are_known_and_not_overwritten(policy, windows, tmp_path):
     with pytest.raises(UsageError) as error:
         write_format(policy, "onx", tmp_path / "out", windows)
     assert error.value.hint == "did you mean 'onnx'?"
-    with pytest.raises(UsageError):
-        write_format(policy, "onnx", tmp_path, windows)
+    (tmp_path / "mine").write_text("of years")
+    for force in (False, True):
+        with pytest.raises(UsageError, match="something else"):
+            write_format(policy, "onnx", tmp_path, windows, force=force)
+    assert (tmp_path / "mine").exists()
 
 
 @pytest.mark.parametrize("size", [(48, 48), (97, 131), (300, 200), (20, 90)])

@@ -148,12 +148,14 @@ def test_a_whole_life(bundle, tmp_path):
                 joined = ask(connection, message | {"seed": 9, "chunking": method} | left)
                 np.testing.assert_allclose(joined["actions"][:2], first[2:4], atol=1e-3)
                 assert np.abs(joined["actions"][5] - first[7]).max() > 1e-3
+            ask(connection, message | {"state": [201.0, 200.0]})  # moved, and sees the same
+        assert server.metric('motus_met_total{kind="frozen"}') == 1
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=30)
         assert process.returncode == 0, err
         document = json.loads(out)
         assert document["ok"]
-        assert document["outcomes"] == {"ok": 4}
+        assert document["outcomes"] == {"ok": 5}
     finally:
         process.kill()
         process.wait()

@@ -112,14 +112,15 @@ class TestHealth:
     def test_metrics_count(self):
         with serving(Fake()) as server:
             with server.talk() as connection:
-                for _ in range(3):
-                    ask(connection, query())
+                for state in (0, 2000, 0):
+                    ask(connection, query(state))
                 connection.send(b"\xc0")
                 connection.recv()
                 assert server.metric("motus_clients") == 1
             assert server.metric('motus_requests_total{outcome="ok"}') == 3
             assert server.metric('motus_requests_total{outcome="bad_data"}') == 1
             assert server.metric("motus_act_seconds_count") == 3
+            assert server.metric('motus_met_total{kind="outside"}') == 1
             assert server.metric("process_resident_memory_bytes") > 1e6
             assert eventually(lambda: server.metric("motus_clients") == 0)
 

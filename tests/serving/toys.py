@@ -31,6 +31,7 @@ class Fake:
 
     def __post_init__(self) -> None:
         self.calls = 0
+        self.counts = {"outside": 0}  # states beyond 1000
         self.metadata: dict[str, Any] = {
             "server": "motus",
             "embodiment": "fake",
@@ -53,6 +54,7 @@ class Fake:
         else:
             self.work(query)
         self.calls += 1
+        self.counts["outside"] += int(query.state[0] > 1000)
         return np.stack(
             [query.state[0] + np.arange(self.rows), np.full(self.rows, float(query.seed))], axis=1
         )

@@ -29,7 +29,7 @@ from motus_adapters.action_space import ActionSpace
 from motus_adapters.conversion.canvas import Layout
 from motus_adapters.deployment.encoders import open_encoders
 from motus_adapters.deployment.lerobot_files import lerobot_config, lerobot_processors
-from motus_adapters.files import disk_errors
+from motus_adapters.files import check_free, disk_errors
 from motus_adapters.unified.manifest import differences, hash_json
 from motus_embodiments import (
     Card,
@@ -56,6 +56,7 @@ BUNDLE_VERSION = 2
 WEIGHTS = "policy.safetensors"
 CONTRACT = "contract.json"
 KINEMATICS = "kinematics.xml"
+AGAIN = "copy the folder again, or export the policy again"
 
 
 @dataclass(frozen=True)
@@ -204,8 +205,7 @@ def write_bundle(
         UsageError: When the folder exists and `force` is not given.
         MissingError: When the card's actions need a robot model that is not here.
     """
-    if folder.exists() and not force:
-        raise UsageError(f"{folder} exists", hint="--force overwrites it", where=str(folder))
+    check_free(folder, CONTRACT, force=force)
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
@@ -273,17 +273,13 @@ def read_bundle(folder: Path | str) -> Bundle:
     """
     folder = Path(folder)
     agreed = _read_json(folder / CONTRACT)
+    about, statistics = (_read_json(folder / name) for name in ("config.json", "stats.json"))
     try:
-        data = _read_json(folder / "config.json")
-        config = BundleConfig.from_dict(data)
+        config = BundleConfig.from_dict(about)
         card = load_card(folder / "embodiment.yaml")
-        space = ActionSpace.from_dict(card, _read_json(folder / "stats.json"))
-    except (KeyError, TypeError, ValueError, UsageError) as error:
-        raise DataError(
-            f"{folder} is no policy: {error}",
-            hint="motus export writes a policy folder",
-            where=str(folder),
-        ) from error
+        space = ActionSpace.from_dict(card, statistics)
+    except (KeyError, TypeError, ValueError, UsageError, DataError) as error:
+        raise DataError(f"{folder} is no policy: {error}", hint=AGAIN, where=str(folder)) from error
     _check_terms(folder, agreed, json.loads(json.dumps(contract(config, space))))
     _check_files(folder, agreed)
     if (folder / KINEMATICS).is_file():
@@ -354,7 +350,7 @@ def _check_files(folder: Path, agreed: Mapping[str, Any]) -> None:
     if changed:
         raise DataError(
             f"{folder}/{changed[0]} is not the file that was exported",
-            hint="copy the folder again, or export the policy again",
+            hint=AGAIN,
             where=str(folder / changed[0]),
         )
 
@@ -376,7 +372,9 @@ def _hash_file(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}", where=str(path)) from error
+        raise DataError(
+            f"cannot read {path}: {error.strerror}", hint=AGAIN, where=str(path)
+        ) from error
 
 
 def _write_json(path: Path, data: Mapping[str, Any]) -> None:
@@ -393,7 +391,7 @@ def _read_json(path: Path) -> dict[str, Any]:
             where=str(path),
         ) from error
     except ValueError as error:
-        raise DataError(f"{path} is damaged: {error}", where=str(path)) from error
+        raise DataError(f"{path} is damaged: {error}", hint=AGAIN, where=str(path)) from error
     if not isinstance(data, dict):
-        raise DataError(f"{path} is no table", where=str(path))
+        raise DataError(f"{path} is no table", hint=AGAIN, where=str(path))
     return data

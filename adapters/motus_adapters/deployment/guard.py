@@ -141,25 +141,30 @@ class Guard:
     def _check_picture(self, name: str, role: str, picture: Picture) -> None:
         shape = np.shape(picture)
         kind = getattr(picture, "dtype", type(picture).__name__)
-        if kind != np.uint8 or len(shape) != 3 or shape[-1] != 3:
+        if kind != np.uint8 or len(shape) != 3 or shape[-1] != 3 or 0 in shape:
             raise DataError(
                 f"camera '{name}' gives {kind} {list(shape)}, not uint8 [height, width, 3]"
             )
         height, width = int(shape[0]), int(shape[1])
-        if role == "head":  # its box has the camera's own shape, a wrist's has the head's
-            self._check_head(name, width, height)
+        self._check_size(name, role, width, height)
         if self._sizes.setdefault(name, (width, height)) != (width, height):
             before = self._sizes[name]
             raise DataError(
                 f"camera '{name}' changed from {before[0]} x {before[1]} to {width} x {height}"
             )
 
-    def _check_head(self, name: str, width: int, height: int) -> None:
-        _, _, box_width, box_height = self.config.layout.boxes["head"]
+    def _check_size(self, name: str, role: str, width: int, height: int) -> None:
+        _, _, box_width, box_height = self.config.layout.boxes[role]
+        is_small = min(width - box_width, height - box_height) < -ROUNDED
+        is_other = abs(width * box_height / height - box_width) > ROUNDED + RATIO * box_width
+        if role != "head":
+            # A wrist's box has the head's shape; its camera may have had another in training too.
+            self.counts.misfit += is_small or is_other
+            return
         told = f"camera '{name}' gives {width} x {height} pixels"
-        if min(width - box_width, height - box_height) < -ROUNDED:
+        if is_small:
             raise DataError(f"{told}; the policy was trained on {box_width} x {box_height} or more")
-        if abs(width * box_height / height - box_width) > ROUNDED + RATIO * box_width:
+        if is_other:
             raise DataError(
                 f"{told}, another shape than the {box_width} x {box_height} that the policy "
                 "was trained on",

@@ -22,6 +22,7 @@ class Counts:
         slowed: Action numbers cut to a joint's speed.
         outside: State numbers far outside the training statistics.
         frozen: Pictures equal to the last ones though the state had moved.
+        misfit: Wrist pictures smaller than their place on the canvas, or of another shape.
     """
 
     calls: int = 0
@@ -29,6 +30,7 @@ class Counts:
     slowed: int = 0
     outside: int = 0
     frozen: int = 0
+    misfit: int = 0
 
 
 class Limits:

@@ -13,12 +13,13 @@ from motus_adapters.deployment.policy import Policy
 from motus_adapters.exports import onnx_export, torch_export
 from motus_adapters.exports.narrow import PRECISIONS, Precision
 from motus_adapters.exports.observed import Observed
-from motus_adapters.files import disk_errors
+from motus_adapters.files import check_free, disk_errors
 from motus_embodiments import MismatchError, UsageError, nearest
 
 FORMATS = ("onnx", "torch-export")
 LIMIT = 1e-4  # worst difference of a normalised action in float32
 WINDOWS = 100
+PARITY = "parity.json"  # in each folder of a format
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Parity:
     """How far a format's actions lie from the policy's, on real windows.
 
     Attributes:
+        format: One of `FORMATS`.
         precision: float32, or a smaller variant.
         windows: How many windows were compared.
         worst: Largest difference of a normalised action (in standard deviations).
@@ -33,6 +35,7 @@ class Parity:
         megabytes: Size of its two files.
     """
 
+    format: str
     precision: Precision
     windows: int
     worst: float
@@ -44,7 +47,6 @@ class Parity:
 class FormatReport:
     """One exported format."""
 
-    format: str
     folder: Path
     limit: float
     parity: tuple[Parity, ...]
@@ -86,8 +88,7 @@ def check_format(name: str, folder: Path, *, force: bool) -> None:
     """
     if name not in FORMATS:
         raise UsageError(f"no format named '{name}'", hint=nearest(name, FORMATS))
-    if folder.exists() and not force:
-        raise UsageError(f"{folder} exists", hint="--force overwrites it", where=str(folder))
+    check_free(folder, PARITY, force=force)
 
 
 def _write(
@@ -110,10 +111,10 @@ def _write(
             f"allowed are {LIMIT:g}",
             where=str(folder),
         )
-    report = FormatReport(name, folder, LIMIT, rows)
+    report = FormatReport(folder, LIMIT, rows)
     about = asdict(report) | {"bundle": policy.digest, "source": observed.source}
     del about["folder"]
-    (partial / "parity.json").write_text(json.dumps(about, indent=2) + "\n")
+    (partial / PARITY).write_text(json.dumps(about, indent=2) + "\n")
     return report
 
 
@@ -133,4 +134,5 @@ def _compare(
     ending = "" if precision == "float32" else f".{precision}"
     files = [p for p in folder.iterdir() if p.stem in (f"encode{ending}", f"step{ending}")]
     size = sum(file.stat().st_size for file in files) / 1e6
-    return Parity(precision, len(wanted), float(error.max()), float(error.mean()), round(size, 1))
+    worst, mean = float(error.max()), float(error.mean())
+    return Parity(name, precision, len(wanted), worst, mean, round(size, 1))

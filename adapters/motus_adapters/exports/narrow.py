@@ -46,12 +46,12 @@ def narrow(module: nn.Module, precision: Precision) -> nn.Module:
     if precision == "float32":
         return module
     how = _Int8 if precision == "int8" else _Bfloat16
-    large = {
+    large = [
         (owner, name)
         for owner in module.modules()
         for name, weight in owner.named_parameters(recurse=False)
         if weight.dim() > 1 and weight.numel() >= SMALLEST
-    }
+    ]
     for owner, name in large:
         parametrize.register_parametrization(owner, name, how(), unsafe=True)
     return module

@@ -27,7 +27,16 @@ def write_torch_export(policy: Policy, folder: Path) -> None:
             module = narrow(graph.module, precision)
             with torch.no_grad():
                 program = torch.export.export(module, (), kwargs=graph.example)
+            _forget_places(program)
             torch.export.save(program, folder / named(graph.name, precision))
+
+
+def _forget_places(program: torch.export.ExportedProgram) -> None:
+    """Drop the tracer's notes of where our code lies: the same policy gives the same bytes."""
+    for module in program.graph_module.modules():
+        if isinstance(module, torch.fx.GraphModule):
+            for node in module.graph.nodes:
+                node.meta.pop("stack_trace", None)
 
 
 def named(graph: str, precision: Precision) -> str:

@@ -1,7 +1,7 @@
 """What a server serves: anything that says what it is and answers a query with actions."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -41,6 +41,11 @@ class Query:
 
 class Session(Protocol):
     """One client's share of an actor."""
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """What it met so far and let pass, by kind, as `Counts` names it."""
+        ...
 
     def act(self, query: Query) -> Float[np.ndarray, "t a"]:
         """The next actions, native, one row per control step.
@@ -136,6 +141,12 @@ class PolicyActor:
 class _PolicySession:
     def __init__(self, policy: "Policy") -> None:
         self._policy = policy
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        met = asdict(self._policy.counts)
+        del met["calls"]
+        return met
 
     def act(self, query: Query) -> Float[np.ndarray, "t a"]:
         return self._policy.act(

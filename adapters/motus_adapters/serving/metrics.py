@@ -27,6 +27,12 @@ class Metrics:
         self.refused = Counter(
             "motus_refused", "Connections refused", ["reason"], registry=registry
         )
+        self.met = Counter(
+            "motus_met",
+            "Action numbers clipped or slowed, state numbers outside, pictures frozen or misfit",
+            ["kind"],
+            registry=registry,
+        )
         self.clients = Gauge("motus_clients", "Connections now", registry=registry)
         self.waiting = Gauge(
             "motus_waiting", "Queries that wait or are worked on", registry=registry

@@ -1,5 +1,6 @@
 """Recorded actions in place of a policy, so that a robot loop can be tested without a model."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,7 @@ class _ReplaySession:
         self._adapter, self._actions = adapter, actions
         self._ahead, self._execute = np.arange(steps), execute
         self._row = 0
+        self.counts: Mapping[str, int] = {}
 
     def act(self, query: Query) -> Float[np.ndarray, "t a"]:
         card = self._adapter.card

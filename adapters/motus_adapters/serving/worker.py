@@ -110,7 +110,7 @@ class Worker:
         return actor
 
     def _run(self, session: Session, query: Query) -> Answer:
-        start = time.monotonic()
+        start, before = time.monotonic(), dict(session.counts)
         try:
             actions = session.act(query)
         except MotusError:
@@ -120,6 +120,9 @@ class Worker:
             raise ActorError(
                 f"the policy failed: {type(error).__name__}", hint="the server's log says more"
             ) from error
+        finally:
+            for kind, count in session.counts.items():
+                self._metrics.met.labels(kind).inc(count - before[kind])
         seconds = time.monotonic() - start
         self._metrics.act.observe(seconds)
         if not np.isfinite(actions).all():

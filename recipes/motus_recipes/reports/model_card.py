@@ -24,7 +24,9 @@ def read_evaluation(file: Path, weights: str) -> dict[str, Any]:
         told = json.loads(file.read_text())
         rate, low, high = (float(told[key]) for key in ("rate", "low", "high"))
         kept = {"env": str(told["env"]), "episodes": int(told["episodes"])}
-        measured = told["weights"]
+        measured, times = told["weights"], told.get("latency")
+        if times is not None:
+            times = {key: float(times[key]) for key in ("median", "p99")}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{file} is no evaluation: {error!r}",
@@ -37,7 +39,7 @@ def read_evaluation(file: Path, weights: str) -> dict[str, Any]:
             hint="export, evaluate that policy, then export again with --evaluation and --force",
             where=str(file),
         )
-    return {**kept, "rate": rate, "low": low, "high": high, "seeds": told.get("seeds")}
+    return {**kept, "rate": rate, "low": low, "high": high, "latency": times}
 
 
 def model_card(
@@ -76,6 +78,7 @@ def model_card(
         "solved mode": solved,
         "size of the weights": f"{megabytes:g} MB",
         "success": _success(evaluation),
+        "latency": _latency(evaluation),
     }
     if untrained:
         rows = {"weights": "initial ones: a control, not a policy", **rows}
@@ -96,8 +99,8 @@ A Motus policy of size `{config.size}`. It takes the cameras {cameras}, the robo
 |---|---|
 {table}
 {_decoder(config)}
-Times depend on the machine: `measured.json`, if it lies here, holds those of one
-(`motus export --measure`).
+Times depend on the machine; `measured.json`, if it lies here, holds more of them (`motus export
+--measure`).
 """
 
 
@@ -109,6 +112,13 @@ def _success(evaluation: Mapping[str, Any] | None) -> str:
         f"{rate:.0f} % of {evaluation['episodes']} episodes in {evaluation['env']} "
         f"(95 % interval {low:.0f} to {high:.0f} %)"
     )
+
+
+def _latency(evaluation: Mapping[str, Any] | None) -> str:
+    if evaluation is None or evaluation["latency"] is None:
+        return "not measured"
+    times = evaluation["latency"]
+    return f"{times['median']:.0f} ms median, {times['p99']:.0f} ms p99, where that was measured"
 
 
 def _decoder(config: BundleConfig) -> str:
