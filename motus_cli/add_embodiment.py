@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from typer import Abort, Argument, Option, prompt
 
 from motus_cli.console import Console, Outcome
-from motus_cli.options import Backend, DryRun, Force, Resume, Seed, Workers
+from motus_cli.options import SLOWEST, Backend, DryRun, Force, Resume, Seed, Workers
 from motus_embodiments import UsageError
 
 PANEL = "What a model or a dataset cannot say"
@@ -39,7 +39,10 @@ Cameras = Annotated[
     list[str] | None,
     Option("--cameras", rich_help_panel=PANEL, help="NAME=head, left_wrist or right_wrist"),
 ]
-Rate = Annotated[float | None, Option("--rate", rich_help_panel=PANEL, help="Control rate in Hz")]
+Rate = Annotated[
+    float | None,
+    Option("--rate", min=SLOWEST, rich_help_panel=PANEL, help="Control rate in Hz"),
+]
 Action = Annotated[
     Literal["joint_position", "ee_pose", "ee_position"] | None,
     Option("--action", rich_help_panel=PANEL, help="What the recorded actions are"),

@@ -7,6 +7,7 @@ from typer import Argument, Option
 
 from motus_cli.console import Console, Outcome
 from motus_cli.options import (
+    SLOWEST,
     Backend,
     DryRun,
     EmbodimentName,
@@ -26,7 +27,9 @@ def anchor(
     ] = None,
     episodes: Annotated[int, Option("--episodes", min=1, help="Trajectories to draw")] = 20,
     frames: Annotated[int, Option("--frames", min=2, help="Frames of each trajectory")] = 60,
-    rate: Annotated[float, Option("--rate", help="Frames and actions a second")] = 30.0,
+    rate: Annotated[
+        float, Option("--rate", min=SLOWEST, help="Frames and actions a second")
+    ] = 30.0,
     image_size: ImageSize = 128,
     appearance: Annotated[
         str | None,

@@ -5,6 +5,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from motus_cli.console import Console, Outcome
@@ -45,6 +46,7 @@ def command(function: Callable[..., Outcome]) -> Callable[..., int]:
         others = os.environ.get("RANK", "0") != "0"  # of a job of many processes, one speaks
         console = Console(json=json, quiet=quiet or others, verbose=verbose, debug=debug)
         console.set_up_logging()
+        arguments = {name: _at_home(value) for name, value in arguments.items()}
         try:
             outcome = function(console, **arguments)
         except MotusError:
@@ -61,6 +63,13 @@ def command(function: Callable[..., Outcome]) -> Callable[..., int]:
     framed.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     framed.__annotations__ = {p.name: p.annotation for p in parameters}
     return framed
+
+
+def _at_home(value: Any) -> Any:
+    """Paths with their `~`, which a shell leaves alone in --out=~/data."""
+    if isinstance(value, list):
+        return [_at_home(item) for item in value]
+    return Path(os.path.expanduser(value)) if isinstance(value, Path) else value
 
 
 def explained(error: Exception, place: object = None) -> MotusError:

@@ -1,12 +1,14 @@
 """`motus convert`: recordings of any known format to one unified dataset, and out of it again."""
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any, Literal
 
 from typer import Argument, Option
 
 from motus_cli.console import Console, Outcome
 from motus_cli.options import (
+    SLOWEST,
     Device,
     DryRun,
     Embodiment,
@@ -18,6 +20,7 @@ from motus_cli.options import (
     Resume,
     Workers,
 )
+from motus_cli.train import train_on
 from motus_embodiments import UsageError
 
 Codec = Annotated[
@@ -28,7 +31,9 @@ CanvasWidth = Annotated[
 ]
 Level = Annotated[int, Option("--level", min=1, max=6, help="Level of the data pyramid")]
 Task = Annotated[str | None, Option("--task", help="Instruction, where none was recorded")]
-Rate = Annotated[float | None, Option("--rate", help="Frames a second, where not recorded")]
+Rate = Annotated[
+    float | None, Option("--rate", min=SLOWEST, help="Frames a second, where not recorded")
+]
 Allow = Annotated[
     list[str] | None,
     Option("--allow", help="Let through: limits, pairs or motion; may be repeated"),
@@ -50,7 +55,7 @@ def convert(
     source_format: Format = "auto",
     mapping: Mapping = None,
     codec: Codec = "shipped",
-    flow: Flow = "dis",
+    flow: Flow = None,
     canvas_width: CanvasWidth = 320,
     level: Level = 6,
     task: Task = None,
@@ -79,7 +84,7 @@ def convert(
             "--format": source_format != "auto",
             "--map": mapping,
             "--codec": codec != "shipped",
-            "--flow": flow != "dis",
+            "--flow": flow,
             "--task": task,
             "--rate": rate,
             "--allow": allow,
@@ -92,7 +97,7 @@ def convert(
         report = convert_recordings(
             source,
             out,
-            card=embodiment or only_own_embodiment(),
+            card=embodiment or only_own_embodiment(source),
             format=source_format,
             mapping=mapping,
             canvas_width=canvas_width,
@@ -111,7 +116,7 @@ def convert(
             allow=tuple(allow or ()),
             on_progress=on_progress,
         )
-    return Outcome(report, next=None if dry_run else "motus train --recipe full")
+    return Outcome(report, next=None if dry_run else train_on(out, level))
 
 
 def _convert_out(
@@ -135,10 +140,10 @@ def _convert_out(
         report = convert_out(
             dataset, out, layout, force=force, dry_run=dry_run, on_progress=on_progress
         )
-    return Outcome(report, next=None if dry_run else f"motus inspect {out}")
+    return Outcome(report, next=None if dry_run else f"motus inspect {quote(str(out))}")
 
 
-def only_own_embodiment() -> str:
+def only_own_embodiment(source: Path) -> str:
     """The user's robot, where there is just one card in ./embodiments.
 
     Raises:
@@ -147,5 +152,10 @@ def only_own_embodiment() -> str:
     own = sorted(path.stem for path in Path("embodiments").glob("*.yaml"))
     if len(own) == 1:
         return own[0]
-    hint = f"one of {', '.join(own)}" if own else "describe it first: motus add-embodiment NAME"
+    hint = (
+        f"one of {', '.join(own)}"
+        if own
+        else f"`motus inspect {quote(str(source))}` says which known ones fit; "
+        "motus add-embodiment NAME describes another"
+    )
     raise UsageError("which robot was recorded? --embodiment is missing", hint=hint)

@@ -68,7 +68,7 @@ def import_(
     except WeightsError as error:
         raise DataError(str(error), where=str(source)) from error
     except FileExistsError as error:
-        raise UsageError(str(error), hint="--force replaces it", where=str(out)) from error
+        raise UsageError(str(error), hint="or name another folder", where=str(out)) from error
     show = ("source", "kind", "out", "written", "parameters", "table")
     return Outcome(report, show=show, problem=_problem(report.problems))
 

@@ -1,12 +1,14 @@
 """`motus inspect`: what is in recordings or in a dataset, and what a codec's numbers carry."""
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 from typer import Argument, Option
 
 from motus_cli.console import Console, Outcome
 from motus_cli.options import Embodiment, Force, Format, Mapping, Workers
+from motus_cli.train import train_on
 from motus_embodiments import MismatchError, UsageError
 
 Health = Annotated[
@@ -63,13 +65,14 @@ def inspect(
     if (path / "meta" / "motus.json").exists():
         if mapping or map_out:
             raise UsageError(f"{path} is a dataset already: a mapping is for recordings")
-        return Outcome(inspect_dataset(path), next="motus train --recipe full")
-    report = inspect_source(
+        report = inspect_dataset(path)
+        return Outcome(report, next=train_on(path, report.level))
+    found = inspect_source(
         path, source_format, mapping=mapping, card=embodiment, map_out=map_out, force=force
     )
     # Of the mapping, the columns' part is a table of its own; --json has it whole.
-    shown = tuple(field for field in vars(report) if field != "mapping")
-    return Outcome(report, show=shown)
+    shown = tuple(field for field in vars(found) if field != "mapping")
+    return Outcome(found, show=shown)
 
 
 def _health(console: Console, path: Path, page: Path | None, workers: int) -> Outcome:
@@ -104,4 +107,4 @@ def _codec_health(console: Console, path: Path, data: list[Path], page: Path | N
         report = inspect_codec(path, data, on_progress)
     if page is not None:
         console.note(f"drawn: {draw_codec_health(report, page)}")
-    return Outcome(report, next=f"motus label {data[0]} --codec {path}")
+    return Outcome(report, next=f"motus label {quote(str(data[0]))} --codec {quote(str(path))}")

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from typer import Argument, Option
 
 OUTPUT = "Output"
+SLOWEST = 0.01  # Hz
 
 
 def _embodiment_names() -> Iterator[str]:
@@ -46,12 +47,12 @@ Engine = Annotated[
     Option("--engine", help="Where the processes run: this machine, or a Ray cluster"),
 ]
 Flow = Annotated[
-    str,
+    str | None,
     Option(
         "--flow",
         metavar="NAME[:WEIGHTS]",
         help="Flow estimator: dis, dis-fine, raft-small, raft-large or dpflow; with +still for "
-        "a camera that moves",
+        "a camera that moves; left out, the one that the codec learnt from",
     ),
 ]
 Format = Annotated[
@@ -65,6 +66,14 @@ ImageSize = Annotated[int, Option("--image-size", min=16, help="Width and height
 Set = Annotated[
     list[str] | None,
     Option("--set", metavar="KEY=VALUE", help="Change one value of the recipe; may be repeated"),
+]
+Data = Annotated[
+    list[str] | None,
+    Option(
+        "--data",
+        metavar="SOURCE=PATH",
+        help="Dataset for a source of the recipe; may be repeated",
+    ),
 ]
 Size = Annotated[str, Option("--size", help="Size of the model: tiny, small, motus-8b")]
 Mode = Annotated[

@@ -1,12 +1,14 @@
 """`motus plan`: what a recipe costs, and the script that starts it on a cluster."""
 
 from pathlib import Path
+from shlex import join
 from typing import Annotated
 
 from typer import Option
 
 from motus_cli.console import Console, Outcome
-from motus_cli.options import Force, Recipe, Set, Size
+from motus_cli.options import Data, Force, Recipe, Set, Size
+from motus_cli.train import parse_data
 
 
 def plan(
@@ -22,6 +24,7 @@ def plan(
         Option("--launch", help="Write a script for torchrun, accelerate, slurm or skypilot"),
     ] = None,
     per_node: Annotated[int, Option("--per-node", min=1, help="Devices of a full node")] = 8,
+    data: Data = None,
     run: Annotated[
         Path | None, Option("--run", help="Folder of the run; runs/RECIPE if left out")
     ] = None,
@@ -39,12 +42,15 @@ def plan(
     from motus_recipes import plan as plan_recipe
 
     loaded = load_recipe(recipe, size=size, overrides=changes or [])
+    train = ["--recipe", recipe, "--size", size]
+    for name, path in parse_data(data or []).items():
+        train += ["--data", f"{name}={path}"]
+    for change in changes or []:
+        train += ["--set", change]
     if launch is None:
         report = plan_recipe(loaded, devices, utilisation)
-        return Outcome(report, next=f"motus train --recipe {recipe} --size {size}")
-    folder = run or Path("runs") / Path(recipe).stem
-    train = ["--recipe", recipe, "--size", size, "--run", str(folder)]
-    train += [word for change in changes or [] for word in ("--set", change)]
+        return Outcome(report, next=join(["motus", "train", *train]))
+    train += ["--run", str(run or Path("runs") / Path(recipe).stem)]
     return Outcome(
         write_launch_script(launch, train, devices, out=out, per_node=per_node, force=force)
     )

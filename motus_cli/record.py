@@ -1,6 +1,7 @@
 """`motus record`: recordings of a simulator's expert, written as a user's recorder would."""
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 from typer import Option
@@ -55,5 +56,5 @@ def record(
             on_progress=on_progress,
         )
     if (Path("embodiments") / f"{report.card}.yaml").exists():
-        return Outcome(report, next=f"motus convert {out} data/{out.stem}")
+        return Outcome(report, next=f"motus convert {quote(str(out))} data/{quote(out.stem)}")
     return Outcome(report, next=f"motus add-embodiment {report.card}")

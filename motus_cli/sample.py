@@ -11,7 +11,7 @@ from motus_cli.options import Device, Force, Mode, Rerun, Seed, Steps
 
 def sample(
     console: Console,
-    bundle: Annotated[Path, Argument(help="Exported policy, or run folder")],
+    bundle: Annotated[Path, Argument(help="Exported policy")],
     dataset: Annotated[Path, Option("--dataset", help="Unified dataset to start from")],
     episode: Annotated[
         str,

@@ -1,28 +1,24 @@
 """`motus train`: run a recipe: codec, then stage 1, 2 and 3."""
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 from typer import Option
 
 from motus_cli.console import Console, Outcome
-from motus_cli.options import Device, DryRun, Force, Recipe, Resume, Set, Size
+from motus_cli.options import Data, Device, DryRun, Force, Recipe, Resume, Set, Size
 from motus_cli.training_view import training_view
 from motus_embodiments import UsageError
+
+TARGET = 6  # level of the data pyramid that a policy is trained on last
 
 
 def train(
     console: Console,
     recipe: Recipe = "full",
     size: Size = "tiny",
-    data: Annotated[
-        list[str] | None,
-        Option(
-            "--data",
-            metavar="SOURCE=PATH",
-            help="Dataset for a source of the recipe; may be repeated",
-        ),
-    ] = None,
+    data: Data = None,
     run: Annotated[
         Path | None, Option("--run", help="Folder of the run; runs/RECIPE if left out")
     ] = None,
@@ -59,6 +55,13 @@ def train(
     return Outcome(report)
 
 
+def train_on(dataset: Path, level: int) -> str:
+    """The command that trains on a dataset, which need not be the only one under ./data."""
+    is_target = level == TARGET
+    named = f" --data {quote(f'target={dataset}')}" if is_target else ""
+    return f"motus train --recipe full{named}"
+
+
 def parse_data(given: list[str]) -> dict[str, Path]:
     """`SOURCE=PATH` pairs as a dict; a pair without a part is a UsageError."""
     sources = {}
@@ -69,5 +72,5 @@ def parse_data(given: list[str]) -> dict[str, Path]:
                 f"--data '{pair}' is not SOURCE=PATH",
                 hint="name the recipe's source and a dataset, as in --data target=data/pick",
             )
-        sources[source] = Path(path)
+        sources[source] = Path(path).expanduser()
     return sources

@@ -8,9 +8,35 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from motus_embodiments import DataError
+from motus_embodiments import DataError, UsageError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def check_free(out: Path, *signs: str, force: bool) -> None:
+    """Refuse to write over what is there, unless an earlier result of the same kind is replaced.
+
+    Args:
+        out: File or folder to be written.
+        signs: Files of which every such folder holds one; none where `out` is a file.
+        force: Whether to replace an earlier result. Anything else is never replaced.
+
+    Raises:
+        UsageError: `out` must stay as it is.
+    """
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    ours = any((out / sign).exists() for sign in signs) if signs else out.is_file()
+    if not ours or (out / "meta/motus.json").exists():
+        raise UsageError(
+            f"{out} is there and holds something else",
+            hint="name a new file or folder; --force only replaces an earlier result of this kind",
+            where=str(out),
+        )
+    if not force:
+        raise UsageError(
+            f"{out} exists", hint="write it anew with --force, or name another", where=str(out)
+        )
 
 
 @contextmanager

@@ -158,6 +158,7 @@ class LeRobotRecorder:
         )
 
 
+LAYOUT_SIGNS: dict[str, tuple[str, ...]] = {"hdf5": (), "lerobot": ("meta/info.json",)}
 RECORDERS: dict[str, type[Hdf5Recorder] | type[LeRobotRecorder]] = {
     "hdf5": Hdf5Recorder,
     "lerobot": LeRobotRecorder,

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from motus_adapters.recorders import RECORDERS, Demonstration
+from motus_adapters.files import check_free
+from motus_adapters.recorders import LAYOUT_SIGNS, RECORDERS, Demonstration
 from motus_adapters.sims import Simulator, SimulatorError, open_simulator
 from motus_embodiments import DataError, MotusError, UsageError, nearest
 
@@ -114,8 +115,7 @@ def record(
         raise UsageError(f"--format knows no '{layout}'", hint=nearest(layout, RECORDERS))
     if layout == "hdf5" and out.suffix not in HDF5_SUFFIXES:
         raise UsageError(f"{out} is no name of an HDF5 file", hint=f"--out {out}.hdf5")
-    if out.exists() and not force:
-        raise UsageError(f"{out} exists", hint="--force overwrites it", where=str(out))
+    check_free(out, *LAYOUT_SIGNS[layout], force=force)
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
     seeds = range(seed, seed + episodes + episodes // 5 + 5)

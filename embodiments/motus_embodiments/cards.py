@@ -41,7 +41,7 @@ def load_card(name_or_path: str | Path) -> Card:
     if text.endswith((".yaml", ".yml")) or "/" in text:
         path = Path(text)
         if not path.is_file():
-            raise UsageError(f"no card at {path}", hint="motus embodiments lists the known ones")
+            raise UsageError(f"no card at {path}", hint="motus embodiments list has the known ones")
         return read_card(path)
     paths = card_files()
     if text not in paths:

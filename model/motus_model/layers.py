@@ -1,6 +1,7 @@
 """The small parts that all three experts share: norms, times, rotary positions, attention."""
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
 
 import torch
@@ -56,6 +57,13 @@ def sincos_positions(count: int, width: int) -> Float[Tensor, "1 {count} {width}
     return torch.cat([angles.sin(), angles.cos()], dim=-1).float()[None]
 
 
+def in_own_precision(device: str) -> AbstractContextManager[object]:
+    """A float32 island: matrix products stay in the precision of their weights under autocast."""
+    # Outside of autocast there is nothing to enter, and nothing for an export to trip over.
+    narrow = torch.is_autocast_enabled(device)
+    return torch.autocast(device, enabled=False) if narrow else nullcontext()
+
+
 class TimeEmbedding(nn.Module):
     """A time in [0, 1] as one embedding and as the six modulations of every block."""
 
@@ -73,8 +81,10 @@ class TimeEmbedding(nn.Module):
         """The embedding, and six (shift, scale, gate)-rows of it."""
         kind = next(self.time_embedding.parameters()).dtype
         wave = sinusoid(times, self.frequency_width).to(kind)
-        embedding = self.time_embedding(wave)
-        return embedding.float(), self.time_projection(embedding).float().unflatten(-1, (6, -1))
+        with in_own_precision(times.device.type):
+            embedding = self.time_embedding(wave)
+            rows = self.time_projection(embedding)
+        return embedding.float(), rows.float().unflatten(-1, (6, -1))
 
 
 def mlp_silu(inputs: int, width: int, layers: int = 3) -> nn.Sequential:

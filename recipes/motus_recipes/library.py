@@ -4,10 +4,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from motus_embodiments import UsageError, nearest
 from motus_model import SIZES, ModelConfig, Motus, Window, vlm_parameters
@@ -45,9 +45,10 @@ class Recipe:
     def resolved(self) -> dict[str, dict[str, Any]]:
         """Every value by its dotted key, with its origin."""
         written = _flatten(_read(self.path))
-        changed = {change.partition("=")[0]: change for change in self.changes}
+        whole = self.spec.model_dump(mode="json")
+        changed = {_by_name(change.partition("=")[0], whole) for change in self.changes}
         values: dict[str, dict[str, Any]] = {}
-        for key, value in _flatten(self.spec.model_dump(mode="json")).items():
+        for key, value in _flatten(whole).items():
             origin = "default"
             if any(key == name or key.startswith(f"{name}.") for name in changed):
                 origin = "--set"
@@ -179,11 +180,11 @@ def _validate(data: dict[str, Any], path: Path) -> RecipeSpec:
         # A name that was misspelt may also be missing where it belongs: say the first of these.
         first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
         place = [str(part) for part in first["loc"] if part != "[key]"]
-        key = ".".join(place)
+        key = _by_name(".".join(place), data)
         if first["type"] == "extra_forbidden":
             raise UsageError(
                 f"unknown key '{key}' in {path}",
-                hint=nearest(place[-1], _siblings(data, place)),
+                hint=nearest(place[-1], _siblings(place)),
                 where=str(path),
             ) from error
         value, told = first.get("input"), first["msg"]
@@ -205,30 +206,20 @@ def _alternative(error: Any) -> str | None:
     return None
 
 
-def _siblings(data: Any, place: Sequence[str]) -> list[str]:
+def _siblings(place: Sequence[str]) -> list[str]:
     """The keys that are allowed beside an unknown one."""
-    from motus_recipes import schema
-
-    match [part for part in place if not part.isdigit()]:
-        case ["stages", _]:
-            model: Any = schema.Stage
-        case ["stages", "optimizer", _]:
-            model = schema.Optimizer
-        case ["stages", "lora", _]:
-            model = schema.Lora
-        case ["stages", "backbone", _]:
-            model = schema.BackboneSpec
-        case ["engine", _]:
-            model = schema.EngineSpec
-        case ["datasets", _, _]:
-            model = schema.DatasetSpec
-        case ["window", _]:
-            model = schema.WindowSpec
-        case ["encoders", _]:
-            model = schema.EncodersSpec
-        case _:
-            model = schema.RecipeSpec
+    model: type[BaseModel] = RecipeSpec
+    for part in place[:-1]:
+        if part in model.model_fields:
+            model = _model_of(model.model_fields[part].annotation) or model
     return list(model.model_fields)
+
+
+def _model_of(annotation: Any) -> type[BaseModel] | None:
+    """The table that a field holds: alone, in a list, by name, or perhaps."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(filter(None, map(_model_of, get_args(annotation))), None)
 
 
 def _apply(data: dict[str, Any], change: str) -> None:
@@ -247,7 +238,7 @@ def _apply(data: dict[str, Any], change: str) -> None:
 
 def _child(parent: Any, part: str, key: str) -> Any:
     if isinstance(parent, list):
-        names = {str(item.get("name", index)): item for index, item in enumerate(parent)}
+        names = _names(parent)
         if part.isdigit() and int(part) < len(parent):
             return parent[int(part)]
         if part in names:
@@ -259,11 +250,34 @@ def _child(parent: Any, part: str, key: str) -> Any:
     return parent.setdefault(part, {})
 
 
+def _names(items: list[Any]) -> dict[str, Any]:
+    """The items of a list by name, or by number where they have none."""
+    are_tables = all(isinstance(item, dict) for item in items)
+    return {
+        str(item.get("name", index) if are_tables else index): item
+        for index, item in enumerate(items)
+    }
+
+
+def _by_name(key: str, value: Any) -> str:
+    """A dotted key with list items by name, though `--set` may have given their numbers."""
+    parts = []
+    for part in key.split("."):
+        if isinstance(value, list):
+            names = _names(value)
+            name = list(names)[int(part)] if part.isdigit() else part
+            value = names[name]
+        else:
+            name, value = part, value.get(part) if isinstance(value, dict) else None
+        parts.append(name)
+    return ".".join(parts)
+
+
 def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
     if isinstance(value, dict) and value:
         items = value.items()
     elif isinstance(value, list) and value and isinstance(value[0], dict):
-        items = {str(item.get("name", index)): item for index, item in enumerate(value)}.items()
+        items = _names(value).items()
     else:
         return {prefix: value}
     flat: dict[str, Any] = {}

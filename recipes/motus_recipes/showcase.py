@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from motus_adapters import anchor, convert, record
+from motus_adapters import anchor, check_free, convert, record
 from motus_embodiments import UsageError, add_embodiment, load_card
 from motus_recipes.evaluation.closed_loop import EvalReport, evaluate
 from motus_recipes.evaluation.sampling import SampleReport, sample
@@ -113,6 +113,8 @@ def demo(
     Raises:
         UsageError: When the folder holds an earlier demo.
     """
+    if not resume:
+        check_free(out, "recordings/pick.hdf5", "demo.json", force=True)
     if out.exists() and any(out.iterdir()) and not resume:
         if not force:
             raise UsageError(

@@ -19,7 +19,7 @@ def test_missing_path():
 
 def test_unrecognised_source_says_what_was_looked_for(tmp_path):
     (tmp_path / "readme.txt").write_text("nothing here")
-    with pytest.raises(DataError, match=r"looked for.*LeRobot.*episode_ends.*demo_.*qpos"):
+    with pytest.raises(DataError, match=r"(?s)looked for.*LeRobot.*episode_ends.*demo_.*qpos"):
         open_source(tmp_path)
 
 

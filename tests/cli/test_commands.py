@@ -1,5 +1,6 @@
 """Each command calls its one function of a lower floor with what was typed."""
 
+import shlex
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -129,6 +130,8 @@ def test_convert_takes_the_only_robot_there_is(motus, stand_in, tmp_path):
     ran = motus("convert", "rec", "data/pick")
     assert ran.code == 2
     assert "motus add-embodiment" in ran.err
+    assert "motus inspect rec" in ran.err
+    assert motus("convert", "rec", "data/pick", "-e", "aloha", "--rate", "0").code == 2
     (tmp_path / "embodiments").mkdir()
     (tmp_path / "embodiments" / "arm.yaml").touch()
     assert motus("convert", "rec", "data/pick").code == 0
@@ -155,6 +158,32 @@ def test_train_loads_the_recipe_and_says_what_is_next(motus, stand_in, replace):
     assert calls.options["run"] == Path("runs/full")
     assert calls.options["data"] == {"target": Path("data/pick")}
     assert "next: motus export --target franka" in ran.err
+
+
+def test_paths_at_home_and_with_spaces(motus, stand_in, monkeypatch):
+    """A shell leaves the `~` of --out=~/x alone; what is to be typed next can be typed."""
+    monkeypatch.setenv("HOME", "/home/me")
+    calls = stand_in("motus_recipes.train")
+    assert motus("train", "--run=~/runs/a", "--data", "target=~/pick").code == 0
+    assert calls.options["run"] == Path("/home/me/runs/a")
+    assert calls.options["data"] == {"target": Path("/home/me/pick")}
+    calls = stand_in("motus_adapters.convert")
+    ran = motus("convert", "rec", "data/my pick", "-e", "franka")
+    assert "next: motus train --recipe full --data 'target=data/my pick'\n" in ran.err
+    ran = motus("convert", "rec", "data/human", "-e", "human-hands", "--level", "2")
+    assert "next: motus train --recipe full\n" in ran.err
+
+
+def test_plan_passes_on_what_train_is_to_get(motus, stand_in, replace):
+    replace("motus_recipes.load_recipe", lambda name, *, size, overrides: "the recipe")
+    given = ["--data", "target=my pick", "--set", "engine.sharding=fsdp"]
+    words = ["--recipe", "full", "--size", "tiny", *given]
+    stand_in("motus_recipes.plan")
+    ran = motus("plan", *given)
+    assert f"next: {shlex.join(['motus', 'train', *words])}\n" in ran.err
+    calls = stand_in("motus_recipes.write_launch_script")
+    assert motus("plan", *given, "--launch", "slurm").code == 0
+    assert calls.positional == ("slurm", [*words, "--run", "runs/full"], "8xH100")
 
 
 def test_add_embodiment_writes_the_card_and_its_anchoring_data(motus, stand_in, replace):

@@ -213,18 +213,25 @@ def test_bad_sources_are_told_apart(motus, tmp_path, make, told):
     assert not Path("m").exists()
 
 
-def test_a_folder_is_replaced_only_by_force(motus, stage3, tmp_path):
+def test_a_folder_is_replaced_only_by_force_and_only_if_it_holds_a_model(motus, stage3, tmp_path):
     (tmp_path / "m").mkdir()
-    (tmp_path / "m" / "mine.txt").write_text("keep")
+    assert motus("import", stage3, "--out", "m", *TEXT).code == 0
+    before = (tmp_path / "m" / "config.json").stat().st_mtime_ns
     ran = motus("import", stage3, "--out", "m", *TEXT)
     assert ran.code == 2
     assert "--force" in ran.err
-    assert (tmp_path / "m" / "mine.txt").exists()
+    assert (tmp_path / "m" / "config.json").stat().st_mtime_ns == before
     assert motus("import", stage3, "--out", "m", *TEXT, "--force").code == 0
-    assert sorted(p.name for p in (tmp_path / "m").iterdir()) == [
-        "config.json",
-        "network.safetensors",
-    ]
+    assert (tmp_path / "m" / "config.json").stat().st_mtime_ns > before
+    names = ["config.json", "network.safetensors"]
+    assert sorted(p.name for p in (tmp_path / "m").iterdir()) == names
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "mine.txt").write_text("keep")
+    for out in ("other", "other/mine.txt"):
+        ran = motus("import", stage3, "--out", out, *TEXT, "--force")
+        assert ran.code == 2
+        assert "something else" in ran.err
+    assert (tmp_path / "other" / "mine.txt").read_text() == "keep"
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from motus_model import SIZES, Motus, MotusConfig
+from motus_model.layers import layer_norm, modulate
 from motus_model.network import Velocity
 from tests.model.toys import SMALLEST, make_network, prepare, velocity
 
@@ -231,3 +232,21 @@ def test_bfloat16_stays_near(network, inputs):
     assert narrow.video.dtype == torch.bfloat16
     assert float((narrow.video - wide.video).detach().abs().max()) < 0.1
     assert float((narrow.action - wide.action).detach().abs().max()) < 0.1
+
+
+def test_times_and_norms_are_float32_islands_under_autocast(network):
+    """What the official code keeps in float32: the times' way in, norms, modulation."""
+    times, x = torch.rand(2, 3), torch.randn(2, 3, 64).bfloat16()
+    shift, scale = torch.randn(2, 2, 3, 64)
+    for expert in (network.video, network.action):
+        wide = expert.embed_time(times)
+        with torch.autocast("cpu", torch.bfloat16):
+            narrow = expert.embed_time(times)
+            assert expert.time_embedding(wide[0].new_zeros(2, expert.frequency_width)).dtype == (
+                torch.bfloat16
+            )
+        assert all(torch.equal(a, b) for a, b in zip(wide, narrow, strict=True))
+    with torch.autocast("cpu", torch.bfloat16):
+        normed, modulated = layer_norm(x, 1e-6), modulate(x.float(), shift, scale, 1e-6)
+    assert torch.equal(normed, layer_norm(x.float(), 1e-6))
+    assert torch.equal(modulated, modulate(x.float(), shift, scale, 1e-6))

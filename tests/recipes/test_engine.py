@@ -1,6 +1,7 @@
 """Adapters, diverging losses, checkpoints that are kept, and what a run refuses."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from motus_recipes.data.mixture import Mixture, Row, Source
 from motus_recipes.schema import EngineSpec, Lora, Optimizer
 from motus_recipes.training.checkpoints import read_weights
 from motus_recipes.training.engine import Engine
+from motus_recipes.training.heldout import evaluate
 from motus_recipes.training.lora import add_lora, merge_lora
 from motus_recipes.training.metrics import FEW, Explosion
 from motus_recipes.training.trainer import DivergedError, Loop, fit, parameter_groups
@@ -127,6 +129,56 @@ def test_newest_and_best_checkpoints_are_kept(tmp_path: Path):
     assert names == ["best", "step-00000008", "step-00000010"]
     best = json.loads((tmp_path / "checkpoints/best/state.json").read_text())["best"]
     assert result.heldout["line"]["loss"] <= best + 1e-6
+
+
+def test_realised_shares_are_told_by_source_and_by_level(
+    squares: Path, tmp_path: Path, write: Callable[..., Path]
+):
+    moves = write(tmp_path / "moves", episodes=3, level=4)
+    changes = ["steps=4", "batch=6", "sources={target: 2, anchor: 1}"]
+    recipe = load_recipe("stage1", overrides=[f"stages.stage1.{change}" for change in changes])
+    data = {"target": squares, "anchor": moves}
+    told = train(recipe, run=tmp_path / "run", data=data).stages[0].details
+    assert told["shares"] == pytest.approx({"target": 2 / 3, "anchor": 1 / 3}, abs=0.05)
+    assert told["levels"] == {"4": told["shares"]["anchor"], "6": told["shares"]["target"]}
+
+
+class Timed(NamedTuple):
+    total: Tensor
+    video: Tensor
+
+
+class TimedObjective:
+    """Window w has noise time w / 8 and an error of as much, with weight 2; window 0 is clean."""
+
+    def __init__(self) -> None:
+        self.module = nn.Identity()
+
+    def inputs(self, rows: list[Row], *, train: bool) -> Tensor:
+        assert not train
+        return torch.tensor([row.window / 8 for row in rows])
+
+    def times(self, inputs: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        return {"video": (inputs, 2.0 * (inputs > 0))}
+
+
+def test_heldout_errors_are_told_by_noise_time():
+    class Module(nn.Module):
+        def forward(self, *times: Tensor) -> Timed:
+            loss = 2.0 * torch.stack(times)
+            return Timed(loss + 1, loss)
+
+    found = evaluate(TimedObjective(), Module(), engine(), "line", range(9), batch=3)
+    assert found == pytest.approx(
+        {
+            "loss": 2.0,
+            "video": 1.0,
+            "video@0.00-0.25": 0.125,
+            "video@0.25-0.50": (0.25 + 0.375) / 2,
+            "video@0.50-0.75": (0.5 + 0.625) / 2,
+            "video@0.75-1.00": (0.75 + 0.875 + 1.0) / 3,
+        }
+    )
 
 
 def test_experts_may_have_their_own_rates():
@@ -241,5 +293,46 @@ def test_a_named_checkpoint_is_gone_back_to_only_when_training_really_goes_on(
     with pytest.raises(MismatchError):
         train(other, run=named, data={"target": squares}, resume=True)
     assert sorted(folder.name for folder in checkpoints.iterdir()) == names
+    absent = checkpoints / "step-00000003"
+    with pytest.raises(UsageError, match="no checkpoint") as error:
+        train(recipe, run=absent, data={"target": squares}, resume=True)
+    assert error.value.hint == "there are step-00000002, step-00000004"
+    assert sorted(folder.name for folder in checkpoints.iterdir()) == names
     train(recipe, run=named, data={"target": squares}, resume=True)
     assert (run / "run.json").exists()
+
+
+def test_the_best_checkpoint_can_be_gone_back_to(squares: Path, tmp_path: Path):
+    """Also when newer ones have pushed out the place where it was made."""
+    recipe = load_recipe(
+        "codec",
+        overrides=[
+            *("stages.codec.steps=8", "stages.codec.batch=2", "engine.checkpoint_every=2"),
+            *("engine.keep_best=true", "stages.codec.optimizer.learning_rate=1.0"),  # ever worse
+        ],
+    )
+    run, done = tmp_path / "run", []
+
+    def stop(step: int, steps: int, note: object) -> None:
+        if step == 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, run=run, data={"target": squares}, on_progress=stop)
+    checkpoints = run / "01-codec/checkpoints"
+    assert sorted(folder.name for folder in checkpoints.iterdir()) == ["best", "step-00000006"]
+    best = checkpoints / "best"
+    step = json.loads((best / "state.json").read_text())["step"]
+    assert step < 6
+    data = {"target": squares}
+    train(recipe, run=best, data=data, resume=True, on_progress=lambda at, *_: done.append(at))
+    assert min(done) == step + 1
+    assert (run / "run.json").exists()
+
+
+def test_a_moved_dataset_is_the_same(squares: Path, tmp_path: Path):
+    few = load_recipe("codec", overrides=["stages.codec.steps=2", "stages.codec.batch=2"])
+    run, moved = tmp_path / "run", tmp_path / "moved"
+    train(few, run=run, data={"target": squares})
+    shutil.copytree(squares, moved)
+    assert train(few, run=run, data={"target": moved}, resume=True).data == {"target": moved}

@@ -56,6 +56,11 @@ def test_every_value_has_an_origin():
     assert values["stages.stage3.steps"] == {"value": 7, "origin": "--set"}
     assert values["stages.stage1.steps"]["origin"].endswith("full.tiny.yaml")
     assert values["stages.stage1.times"]["origin"] == "default"
+    by_number = load_recipe("full", overrides=["stages.3.steps=7", "stages.1.lora.experts=[video]"])
+    values = by_number.resolved()
+    assert values["stages.stage3.steps"] == {"value": 7, "origin": "--set"}
+    assert values["stages.stage1.lora.experts"]["origin"] == "--set"
+    assert values["stages.stage1.lora.rank"]["origin"] == "default"
 
 
 @pytest.mark.parametrize(
@@ -65,6 +70,7 @@ def test_every_value_has_an_origin():
         ("stages.stage9.steps=7", "stage3"),
         ("stages.stage3.optimizer.learning_rat=1", "learning_rate"),
         ("windows=3", "window"),
+        ("stages.codec.codec.fram=camera", "frame"),
         ("engine.trackrs=[wandb]", "trackers"),
         ("datasets.target.levl=6", "level"),
         ("stages.stage3.optimizer.experts.vidio=1e-5", "video"),
@@ -80,11 +86,20 @@ def test_an_unknown_key_names_its_neighbour(change, told):
     assert told in (error.value.hint or "")
 
 
-@pytest.mark.parametrize("change", ["stages.stage3.steps=0", "seed=x", "stages.stage1.batch=-1"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        "stages.stage3.steps=0",
+        "seed=x",
+        "stages.stage1.batch=-1",
+        "stages.stage1.optimizer.betas=0.8",
+        "stages.stage1.experts.0.name=video",
+    ],
+)
 def test_a_value_that_cannot_be_is_named(change):
     with pytest.raises(UsageError) as error:
         load_recipe("full", overrides=[change])
-    assert change.partition("=")[0].rpartition(".")[2] in str(error.value)
+    assert change.partition("=")[0] in str(error.value)
 
 
 def test_unknown_names():

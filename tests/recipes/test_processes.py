@@ -1,4 +1,7 @@
-"""Two processes are one: the same losses, the same order of data, and a lost one is named."""
+"""Two processes are one: the same losses, the same order of data, and a lost one is named.
+
+So is a compiled network.
+"""
 
 import json
 import os
@@ -63,6 +66,20 @@ def test_two_processes_equal_one(alone: Path, squares: Path, tmp_path: Path, sha
     for stage, rows in one.items():
         for a, b in zip(rows, two[stage], strict=True):
             assert a == pytest.approx(b, abs=1e-5), stage
+
+
+@pytest.mark.slow
+def test_a_compiled_network_has_the_same_losses(squares: Path, tmp_path: Path):
+    script = Path(__file__).with_name("compiled.py")
+    told = [sys.executable, script, str(squares), str(tmp_path)]
+    ran = subprocess.run(told, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    none, some = (int((tmp_path / name / "graphs").read_text()) for name in ("False", "True"))
+    assert none == 0 < some
+    (eager,), (compiled,) = (losses(tmp_path / name).values() for name in ("False", "True"))
+    assert len(eager) == 2
+    for a, b in zip(eager, compiled, strict=True):
+        assert a == pytest.approx(b, rel=1e-5)
 
 
 EVERYTHING = (

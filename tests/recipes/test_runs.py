@@ -1,6 +1,7 @@
 """A run: the whole recipe on a tiny dataset; killed and resumed; exported; refused."""
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -12,8 +13,15 @@ import pytest
 import torch
 
 from motus_adapters import Policy
-from motus_embodiments import DataError, MismatchError, UsageError
-from motus_recipes import export, load_recipe, sample, train
+from motus_embodiments import (
+    DataError,
+    MismatchError,
+    MotusError,
+    UsageError,
+    load_card,
+    save_card,
+)
+from motus_recipes import demo, export, load_recipe, sample, train
 from motus_recipes.training.checkpoints import read_weights
 
 SMALL = (
@@ -59,7 +67,9 @@ def test_killed_at_any_moment_and_resumed_equals_never_killed(
 ):
     run = tmp_path / "killed"
     kills = 0
-    for sign in ("01-codec/metrics.jsonl", "03-stage2/metrics.jsonl", "04-stage3/checkpoints"):
+    # Before a first checkpoint, while it is written, when it stands and is gone on from.
+    signs = ("01-codec/metrics.jsonl", "03-stage2/metrics.jsonl", "04-stage3/checkpoints")
+    for sign in (*signs, "04-stage3/checkpoints/step-00000002/state.json"):
         process = get_context("fork").Process(target=go_on, args=(squares, run))
         process.start()
         while process.is_alive() and not (run / sign).exists():
@@ -67,8 +77,9 @@ def test_killed_at_any_moment_and_resumed_equals_never_killed(
         process.kill()
         process.join()
         kills += process.exitcode == -signal.SIGKILL
+    assert (run / sign).exists()
     go_on(squares, run)
-    assert kills >= 1
+    assert kills >= 2
     assert weights(run) == weights(finished)
     for file in sorted(finished.glob("*/metrics.jsonl")):
         assert (run / file.relative_to(finished)).read_text() == file.read_text()
@@ -90,6 +101,25 @@ def test_a_run_is_not_overwritten_or_mixed_up(
         train(recipe, run=finished, data={"target": another}, resume=True)
 
 
+def test_force_replaces_nothing_but_a_run_or_a_policy(finished: Path, squares: Path, tmp_path):
+    recipe = load_recipe("full", overrides=SMALL)
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis.txt").write_text("years of work")
+    held = shutil.copytree(squares, tmp_path / "held")
+    for folder in (mine, held, mine / "thesis.txt"):
+        with pytest.raises(MotusError):
+            train(recipe, run=folder, data={"target": squares}, force=True)
+        with pytest.raises(UsageError, match="something else"):
+            export(finished, "pusht", folder, force=True)
+        with pytest.raises(UsageError):
+            demo(folder, force=True)
+    assert (mine / "thesis.txt").read_text() == "years of work"
+    assert (held / "meta/motus.json").is_file()
+    export(finished, "pusht", tmp_path / "policy")
+    export(finished, "pusht", tmp_path / "policy", force=True)
+
+
 def test_datasets_are_found_and_checked(squares: Path, tmp_path, monkeypatch, write):
     monkeypatch.chdir(tmp_path)
     recipe = load_recipe("full", overrides=SMALL)
@@ -104,6 +134,29 @@ def test_datasets_are_found_and_checked(squares: Path, tmp_path, monkeypatch, wr
         train(recipe, run=tmp_path / "run", data={"target": low})
     assert "level 6" in str(level.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_what_may_be_meant_must_be_said(tmp_path: Path, monkeypatch, write):
+    """Anchoring data go with the target's robot; two targets are a question."""
+    monkeypatch.chdir(tmp_path)
+    recipe = load_recipe("full", overrides=SMALL)
+    write(tmp_path / "data" / "pick", episodes=2)
+    write(tmp_path / "data" / "moves", episodes=2, level=4)
+    report = train(recipe, run=tmp_path / "run", dry_run=True)
+    assert report.data == {"target": Path("data/pick"), "anchor": Path("data/moves")}
+    assert [stage.loss for stage in report.stages] == [None] * 4
+    own = load_card("pusht").model_copy(update={"name": "pusher"})
+    save_card(own, tmp_path / "embodiments")
+    write(tmp_path / "data" / "a robot's", episodes=2, level=4, card="pusher")
+    assert train(recipe, run=tmp_path / "run", dry_run=True).data["anchor"] == Path("data/moves")
+    write(tmp_path / "data" / "an other", episodes=2)
+    with pytest.raises(
+        UsageError, match="'target' may be any of data/an other, data/pick"
+    ) as error:
+        train(recipe, run=tmp_path / "run", dry_run=True)
+    assert error.value.hint == "say which: --data 'target=data/an other'"
+    both = train(recipe, run=tmp_path / "run", data={"target": Path("data/pick")}, dry_run=True)
+    assert both.data["target"] == Path("data/pick")
 
 
 def test_dry_run_writes_nothing(squares: Path, tmp_path: Path):

@@ -9,6 +9,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
+import torch
 from accelerate import PartialState
 
 from motus_recipes.schema import EngineSpec
@@ -18,7 +19,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:This process.*fork:DeprecationWa
 TIMEOUT = 3.0  # s
 
 
-def take_part(rank: int, port: int, folder: Path, seconds: float, *, fails: bool) -> None:
+def take_part(
+    rank: int, port: int, folder: Path, seconds: float, *, fails: bool, steps: bool
+) -> None:
     """One of two processes, as a launcher starts it."""
     known = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
     os.environ.update({**known, "RANK": str(rank), "LOCAL_RANK": str(rank)})
@@ -32,6 +35,8 @@ def take_part(rank: int, port: int, folder: Path, seconds: float, *, fails: bool
             if engine.main:
                 time.sleep(seconds)
             (folder / f"left-{rank}").write_text(str(time.time()))
+        while steps:
+            engine.sum(torch.ones(1))
         engine.wait()
     except (ProcessLostError, ValueError) as error:
         (folder / f"error-{rank}").write_text(str(error))
@@ -41,14 +46,18 @@ def take_part(rank: int, port: int, folder: Path, seconds: float, *, fails: bool
 class Job:
     """Two processes without a launcher that would end the one when the other dies."""
 
-    def __init__(self, folder: Path, seconds: float, *, fails: bool = False) -> None:
+    def __init__(
+        self, folder: Path, seconds: float, *, fails: bool = False, steps: bool = False
+    ) -> None:
         self.folder = folder
         with socket.socket() as free:
             free.bind(("localhost", 0))
             port = free.getsockname()[1]
         self.processes = [
             get_context("fork").Process(
-                target=take_part, args=(rank, port, folder, seconds), kwargs={"fails": fails}
+                target=take_part,
+                args=(rank, port, folder, seconds),
+                kwargs={"fails": fails, "steps": steps},
             )
             for rank in range(2)
         ]
@@ -78,8 +87,8 @@ class Job:
 def job(tmp_path: Path) -> Iterator[Callable[..., Job]]:
     jobs: list[Job] = []
 
-    def start(seconds: float, *, fails: bool = False) -> Job:
-        jobs.append(Job(tmp_path, seconds, fails=fails))
+    def start(seconds: float, **what: bool) -> Job:
+        jobs.append(Job(tmp_path, seconds, **what))
         return jobs[-1]
 
     yield start
@@ -100,6 +109,16 @@ def test_who_dies_meanwhile_is_named_at_once(job, dies: int, named_by: int):
     started = job(600)
     started.signal_once_entered(dies, signal.SIGKILL)
     assert "lost another one" in started.error(named_by, 15)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_who_dies_or_hangs_in_a_step_is_named(job, tmp_path: Path, number: signal.Signals):
+    """Without a launcher, whose own table of dead processes would name it too."""
+    started = job(0, steps=True)
+    while not (tmp_path / "left-1").exists():
+        time.sleep(0.02)
+    started.signal_once_entered(1, number)
+    assert "lost another one" in started.error(0, 30)
 
 
 def test_who_hangs_is_named_after_the_time_out(job):

@@ -1,5 +1,6 @@
 """`motus inspect`: what a source or a dataset holds, without converting it."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +58,7 @@ class SourceReport:
         mapping: What `motus convert --map` would take for the best card: what is known about the
             columns and cameras, and guesses where nothing is.
         proposal: The parts of its state and action, with ranges and remarks.
-        next: The command that would convert it.
+        next: The command that would convert it; None where there are no pictures.
     """
 
     path: Path
@@ -74,7 +75,7 @@ class SourceReport:
     embodiments: tuple[str, ...]
     mapping: Mapping[str, Any]
     proposal: tuple[ProposedPart, ...]
-    next: str
+    next: str | None
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,8 @@ def inspect_source(
     if map_out is not None:
         _write(map_out, proposal.text)
     robot = fitting[0].name if fitting else "ROBOT"
-    option = f" --map {map_out}" if map_out else ""
+    words = ["motus", "convert", str(path), f"data/{path.resolve().stem}", "--embodiment", robot]
+    words += ["--map", str(map_out)] if map_out else []
     return SourceReport(
         path=path,
         format=reader.name,
@@ -180,7 +182,7 @@ def inspect_source(
         embodiments=tuple(card.name for card in fitting),
         mapping=proposal.mapping.to_dict(),
         proposal=proposal.parts,
-        next=f"motus convert {path} data/{path.resolve().stem} --embodiment {robot}{option}",
+        next=shlex.join(words) if first.cameras else None,
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
-from motus_adapters.files import disk_errors, sync
+from motus_adapters.files import check_free, disk_errors, sync
 from motus_adapters.outward.episodes import OutEpisode, episodes_of, plan_of
 from motus_adapters.unified.reading import UnifiedDataset
 from motus_embodiments import UsageError, nearest
@@ -125,20 +125,7 @@ def _check_free(out: Path, source: Path, marker: str, force: bool) -> None:
             hint="name a file or folder beside it",
             where=str(out),
         )
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return
-    ours = (out / marker).exists() if marker else out.is_file()
-    ours = ours and not (out / "meta/motus.json").exists()
-    if not ours:
-        raise UsageError(
-            f"{out} is there and holds something else",
-            hint="name a new file or folder; --force only replaces what is of the same layout",
-            where=str(out),
-        )
-    if not force:
-        raise UsageError(
-            f"{out} exists", hint="write it anew with --force, or name another", where=str(out)
-        )
+    check_free(out, *([marker] if marker else []), force=force)
 
 
 @contextmanager

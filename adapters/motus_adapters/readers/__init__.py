@@ -176,9 +176,9 @@ def _recognise(path: Path) -> Reader:
         return fitting[0]
     if problems:
         raise problems[0]
-    looked = "; ".join(reader.looked_for for reader in readers)
+    looked = "".join(f"\n  {reader.name}: {reader.looked_for}" for reader in readers)
     raise DataError(
-        f"{path} is in no format that is known here; looked for: {looked}",
+        f"{path} is in no format that is known here; looked for{looked}",
         hint="name the folder that holds the recordings, or a format with --format",
         where=str(path),
     )

@@ -8,6 +8,7 @@ import numpy as np
 
 from motus_embodiments.cards import (
     OWN,
+    SHIPPED,
     new_card_path,
     read_card,
     save_card,
@@ -175,10 +176,10 @@ def _copy(
 ) -> tuple[Card, Path]:
     source = shipped_card(name)
     if source is None:
-        known = [path.stem for path in sorted((Path(__file__).parent / "cards").glob("*.yaml"))]
+        known = [path.stem for path in SHIPPED.glob("*.yaml")]
         raise UsageError(
             f"no robot named '{name}' comes with motus",
-            hint=f"{nearest(name, known)} Or give its model: --model FILE",
+            hint=f"{nearest(name, known)}; or give its model: --model FILE",
         )
     if options:
         raise UsageError(

@@ -216,4 +216,8 @@ def _unreadable(path: Path, error: Exception) -> DataError:
             hint="fetch the model's folder whole, meshes included",
             where=str(path),
         )
-    return DataError(f"cannot load the robot model {path}: {text}", where=str(path))
+    return DataError(
+        f"cannot load the robot model {path}: {text}",
+        hint="give an MJCF or URDF file that MuJoCo loads",
+        where=str(path),
+    )

@@ -1,5 +1,6 @@
 """The datasets of a recipe: where they are, and what they are."""
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ def find_datasets(
     """The path of each dataset of a recipe, and the optional ones that are not there.
 
     Raises:
-        UsageError: For a name that the recipe doesn't have.
+        UsageError: For a name that the recipe doesn't have, or where several datasets under ./data
+            could be meant.
         DataError: When a required one is missing, or has another level than the recipe says.
         MismatchError: When the latent actions to learn from are not all of one codec and flow.
     """
@@ -28,18 +30,20 @@ def find_datasets(
             raise UsageError(
                 f"recipe '{recipe.spec.name}' has no dataset '{name}'", hint=nearest(name, specs)
             )
-    paths, skipped = {}, []
-    for name, spec in specs.items():
-        path = given.get(name) or (Path(spec.path) if spec.path else _by_level(spec))
+    found: dict[str, Path] = {}
+    robot = None
+    for name, spec in sorted(specs.items(), key=lambda entry: -entry[1].level):
+        path = given.get(name) or (Path(spec.path) if spec.path else _by_level(name, spec, robot))
         if path is not None:
-            level = UnifiedDataset(path).meta.level
-            if level != spec.level:
+            meta = UnifiedDataset(path).meta
+            if meta.level != spec.level:
                 raise DataError(
-                    f"dataset '{name}' must be of level {spec.level}; {path} is of level {level}",
+                    f"dataset '{name}' must be of level {spec.level}; {path} is of level "
+                    f"{meta.level}",
                     hint="motus convert --level sets it",
                     where=str(path),
                 )
-            paths[name] = path
+            found[name], robot = path, robot or meta.card.name
         elif spec.required:
             _refuse_half_written()
             raise DataError(
@@ -47,10 +51,9 @@ def find_datasets(
                 f"and there is none under ./{DATA}",
                 hint=f"motus convert SOURCE data/{name} makes one; --data {name}=PATH names one",
             )
-        else:
-            skipped.append(name)
+    paths = {name: found[name] for name in specs if name in found}
     _refuse_mixed_latents(recipe, paths)
-    return paths, tuple(skipped)
+    return paths, tuple(name for name in specs if name not in found)
 
 
 def _refuse_mixed_latents(recipe: Recipe, paths: Mapping[str, Path]) -> None:
@@ -71,12 +74,19 @@ def _refuse_mixed_latents(recipe: Recipe, paths: Mapping[str, Path]) -> None:
         )
 
 
-def _by_level(spec: DatasetSpec) -> Path | None:
-    for manifest in sorted(DATA.glob("*/meta/motus.json")):
-        path = manifest.parent.parent
-        if UnifiedDataset(path).meta.level == spec.level:
-            return path
-    return None
+def _by_level(name: str, spec: DatasetSpec, robot: str | None) -> Path | None:
+    """The dataset of a level under ./data; of several, the one of the target's robot."""
+    paths = [manifest.parent.parent for manifest in sorted(DATA.glob("*/meta/motus.json"))]
+    metas = {path: UnifiedDataset(path).meta for path in paths if not is_half_written(path)}
+    fitting = [path for path, meta in metas.items() if meta.level == spec.level]
+    own = [path for path in fitting if metas[path].card.name == robot]
+    if len(fitting) > 1 and len(own) != 1:
+        raise UsageError(
+            f"'{name}' may be any of {', '.join(map(str, own or fitting))}, all of level "
+            f"{spec.level}",
+            hint=f"say which: --data {shlex.quote(f'{name}={(own or fitting)[0]}')}",
+        )
+    return next(iter(own or fitting), None)
 
 
 def _refuse_half_written() -> None:

@@ -48,6 +48,20 @@ class Transfer:
     unused: tuple[str, ...]
 
 
+def step_folder(step: int) -> str:
+    """Name of the checkpoint after so many steps; names sort as steps do."""
+    return f"step-{step:08d}"
+
+
+def copy_folder(folder: Path, out: Path) -> None:
+    """Copy a checkpoint, whole or not at all, over an older one."""
+    partial = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(folder, partial)
+    shutil.rmtree(out, ignore_errors=True)
+    partial.rename(out)
+
+
 def write_folder(folder: Path, tensors: dict[str, Weights], state: dict[str, Any]) -> None:
     """Write one safetensors file per entry and `state.json`, then rename into place.
 

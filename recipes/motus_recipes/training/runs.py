@@ -9,20 +9,22 @@ RUN/run.json                   the tables of `motus train`, written last
 
 import json
 import platform
+import shlex
 import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from motus_adapters import check_free
 from motus_embodiments import MismatchError, UsageError
 from motus_recipes.data.sources import find_datasets, identity, target_card
 from motus_recipes.library import Recipe
-from motus_recipes.provenance import git_state
+from motus_recipes.provenance import code_version, git_state
+from motus_recipes.training.checkpoints import copy_folder, step_folder
 from motus_recipes.training.engine import Engine
 from motus_recipes.training.stages import Results, StageReport, StageRunner
 from motus_recipes.training.step_note import Progress, StepNote
@@ -34,6 +36,7 @@ class TrainReport:
 
     Attributes:
         run: Its folder.
+        data: Each of the recipe's datasets that was found.
         stages: A row per stage.
         skipped: Optional datasets that were not there.
         next: The next sensible command.
@@ -42,6 +45,7 @@ class TrainReport:
     run: Path
     recipe: str
     size: str
+    data: Mapping[str, Path]
     stages: tuple[StageReport, ...]
     skipped: tuple[str, ...]
     next: str | None
@@ -88,16 +92,18 @@ def train(
         "data": {name: identity(path) for name, path in sorted(paths.items())},
     }
     if dry_run:
+        _check_run(run, settings, resume=resume, force=force)
         rows = tuple(
-            StageReport(stage.name, stage.steps, 0.0, 0.0, None, 0.0)
+            StageReport(stage.name, stage.steps, None, None, None, 0.0)
             for stage in recipe.spec.stages
         )
-        return TrainReport(run, recipe.spec.name, recipe.spec.size, rows, skipped, None)
+        return TrainReport(run, recipe.spec.name, recipe.spec.size, paths, rows, skipped, None)
     engine = Engine(recipe.spec.engine, device)
     for stage in recipe.spec.stages:
         engine.check_batch(stage.batch)
     if engine.main:
-        _open_run(run, settings, recipe, engine, resume=resume, force=force)
+        _check_run(run, settings, resume=resume, force=force)
+        _open_run(run, settings, recipe, engine, resume=resume)
         if resume:
             _rewind(named.absolute().relative_to(run.absolute()), run)
     engine.wait()
@@ -114,14 +120,15 @@ def train(
         finished = runner.results()
         before += stage.steps
     following = {
-        "motus": f"motus export --target {target_card(paths)} --run {run}",
+        "motus": f"motus export --target {target_card(paths)} --run {shlex.quote(str(run))}",
         "idm": "motus sample POLICY --dataset DATASET --mode idm --episode heldout "
-        f"--baselines {run}",
+        f"--baselines {shlex.quote(str(run))}",
     }
     report = TrainReport(
         run,
         recipe.spec.name,
         recipe.spec.size,
+        paths,
         tuple(reports),
         skipped,
         following.get(recipe.spec.stages[-1].objective),
@@ -155,50 +162,64 @@ def _rewind(inside: Path, run: Path) -> None:
     """Make a checkpoint that was named the newest of its stage; the rest is computed again."""
     if len(inside.parts) < 3 or inside.parts[1] != "checkpoints":
         return
-    stage, chosen = run / inside.parts[0], inside.parts[2]
+    stage, name = run / inside.parts[0], inside.parts[2]
     if (stage / "result").is_dir():
         raise UsageError(
-            f"stage {stage.name} of {run} is finished; it cannot go on from {chosen}",
+            f"stage {stage.name} of {run} is finished; it cannot go on from {name}",
             hint="--resume with the run's folder goes on with the next stage",
             where=str(run),
         )
-    for checkpoint in stage.glob("checkpoints/step-*"):
-        if checkpoint.name > chosen:
+    chosen = stage / "checkpoints" / name
+    if not (chosen / "state.json").is_file():
+        known = sorted(path.parent.name for path in chosen.parent.glob("*/state.json"))
+        raise UsageError(
+            f"there is no checkpoint {chosen}",
+            hint=f"there are {', '.join(known)}" if known else f"--run {run} goes on with the run",
+            where=str(chosen),
+        )
+    place = chosen.with_name(step_folder(json.loads((chosen / "state.json").read_text())["step"]))
+    if not place.exists():  # newer ones have pushed out the place of the best one
+        copy_folder(chosen, place)
+    for checkpoint in chosen.parent.glob("step-*"):
+        if checkpoint.name > place.name:
             shutil.rmtree(checkpoint)
 
 
-def _open_run(
-    run: Path,
-    settings: dict[str, Any],
-    recipe: Recipe,
-    engine: Engine,
-    *,
-    resume: bool,
-    force: bool,
-) -> None:
+def _check_run(run: Path, settings: dict[str, Any], *, resume: bool, force: bool) -> None:
+    """Refuse a folder that this run may not go on with, or not replace."""
     file = run / "data.json"
     if file.exists() and resume:
         before = json.loads(file.read_text())
-        for key, value in settings.items():
-            if before.get(key) != value:
+        for key, value in _apart_from_places(settings).items():
+            old = _apart_from_places(before).get(key)
+            if old != value:
                 raise MismatchError(
-                    f"{run} was started with another {key}: {_difference(before.get(key), value)}",
+                    f"{run} was started with another {key}: {_difference(old, value)}",
                     hint="resume with the same recipe and data, or start anew with --force",
                     where=str(run),
                 )
         return
-    if run.exists() and any(run.iterdir()):
-        if not force:
-            raise UsageError(
-                f"{run} exists",
-                hint="--resume goes on with it, --force starts anew",
-                where=str(run),
-            )
+    check_free(run, "recipe.json", force=True)
+    if run.exists() and any(run.iterdir()) and not force:
+        raise UsageError(
+            f"{run} exists",
+            hint="--resume goes on with it, --force starts anew",
+            where=str(run),
+        )
+
+
+def _open_run(
+    run: Path, settings: dict[str, Any], recipe: Recipe, engine: Engine, *, resume: bool
+) -> None:
+    file = run / "data.json"
+    if file.exists() and resume:
+        return
+    if run.exists():
         shutil.rmtree(run)
     run.mkdir(parents=True, exist_ok=True)
     (run / "recipe.json").write_text(json.dumps(recipe.resolved(), indent=2) + "\n")
     about = {
-        "motus": version("motus-cli"),
+        "motus": code_version(),
         "git": git_state(),
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -211,6 +232,15 @@ def _open_run(
     partial = run / "data.json.partial"
     partial.write_text(json.dumps(settings, indent=2) + "\n")
     partial.replace(file)
+
+
+def _apart_from_places(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings without the paths of the datasets: what a dataset is does not depend on them."""
+    data = {
+        name: {key: value for key, value in entry.items() if key != "path"}
+        for name, entry in settings["data"].items()
+    }
+    return {**settings, "data": data}
 
 
 def _difference(before: Any, now: Any, key: str = "") -> str:

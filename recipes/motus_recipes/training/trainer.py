@@ -21,7 +21,13 @@ from motus_embodiments import MotusError
 from motus_recipes.data.mixture import Mixture, Row
 from motus_recipes.schema import Optimizer
 from motus_recipes.training.averaging import Average
-from motus_recipes.training.checkpoints import Training, load_checkpoint, save_checkpoint
+from motus_recipes.training.checkpoints import (
+    Training,
+    copy_folder,
+    load_checkpoint,
+    save_checkpoint,
+    step_folder,
+)
 from motus_recipes.training.engine import Engine, Inputs, Objective
 from motus_recipes.training.heldout import evaluate
 from motus_recipes.training.metrics import Explosion, Metrics
@@ -215,7 +221,7 @@ class _Fitting:
     ) -> float | None:
         """Write a checkpoint, and mark it when it is the best so far; the best held-out loss."""
         engine = self.engine
-        folder = self.loop.folder / "checkpoints" / f"step-{done:08d}"
+        folder = self.loop.folder / "checkpoints" / step_folder(done)
         state: dict[str, Any] = {"step": done, "seconds": seconds, "best": best, "is_best": False}
         state["recent_losses"] = self.explosion.recent
         if engine.spec.keep_best:
@@ -316,11 +322,7 @@ def rate(settings: Optimizer, step: int, steps: int) -> float:
 def _mark_best(folder: Path) -> None:
     """Keep a checkpoint as `best`, whole or not at all, if its state says that it is."""
     if json.loads((folder / "state.json").read_text())["is_best"]:
-        partial = folder.with_name(".best.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.copytree(folder, partial)
-        shutil.rmtree(folder.with_name("best"), ignore_errors=True)
-        partial.rename(folder.with_name("best"))
+        copy_folder(folder, folder.with_name("best"))
 
 
 def _mean_loss(heldout: Mapping[str, Mapping[str, float]]) -> float:
