@@ -166,7 +166,8 @@ def test_quiet_prints_the_result_and_nothing_else(motus, converting):
 
 
 STOPPABLE = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background of a script ignores it
 import motus_adapters
 def convert(*args, **options):
     print("ready", file=sys.stderr, flush=True)

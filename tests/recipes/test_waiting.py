@@ -22,7 +22,8 @@ TIMEOUT = 3.0  # s
 def take_part(
     rank: int, port: int, folder: Path, seconds: float, *, fails: bool, steps: bool
 ) -> None:
-    """One of two processes, as a launcher starts it."""
+    """One of two processes, as a launcher in the background of a script starts it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     known = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
     os.environ.update({**known, "RANK": str(rank), "LOCAL_RANK": str(rank)})
     PartialState._reset_state()

@@ -27,6 +27,7 @@ from motus_recipes.schema import EngineSpec
 Inputs = tuple[Any, ...]
 FAILED, BUSY, DONE = range(3)
 MOMENT = 0.25  # s between two signs of life
+WAKE = signal.SIGURG  # ends a process's work; SIGINT is ignored in the background of a script
 
 
 class Objective(Protocol):
@@ -190,8 +191,9 @@ class Engine:
                 if state != FAILED:  # this process's own error says more
                     lost.append(error)
                 if state == BUSY:
-                    signal.pthread_kill(worker, signal.SIGINT)
+                    signal.pthread_kill(worker, WAKE)
 
+        before = signal.signal(WAKE, signal.default_int_handler)
         teller = threading.Thread(target=tell, daemon=True)
         teller.start()
         try:
@@ -202,6 +204,7 @@ class Engine:
                 state = FAILED if state == BUSY else state
                 over.set()
                 teller.join()
+                signal.signal(WAKE, before)
         except KeyboardInterrupt:
             if not lost:
                 raise
