@@ -18,7 +18,7 @@ import sys, torch
 from motus_model import SIZES, Motus
 from motus_recipes.training.counting import forward
 torch.set_num_threads(1)
-model, batch = SIZES["tiny"], int(sys.argv[1])
+model, batch = SIZES[sys.argv[3]], int(sys.argv[1])
 def status(name):
     with open("/proc/self/status") as file:
         return next(int(line.split()[1]) for line in file if line.startswith(name)) * 1024
@@ -37,20 +37,27 @@ print(status("VmHWM") - before)
 """
 
 
-@pytest.mark.parametrize(("batch", "again"), [(4, False), (16, True)])
-def test_a_steps_peak_is_within_a_tenth_of_measured_memory(batch: int, again: bool):
+@pytest.mark.parametrize(
+    ("size", "batch", "again"),
+    [
+        ("tiny", 4, False),
+        ("tiny", 16, True),
+        pytest.param("small", 1, False, marks=pytest.mark.slow),
+    ],
+)
+def test_a_steps_peak_is_within_a_tenth_of_measured_memory(size: str, batch: int, again: bool):
     """At few windows the weights, gradients and moments are half of it."""
     # Big blocks go back to the system at once, so that its peak is the peak of what is in use.
     threshold = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
     out = subprocess.run(
-        [sys.executable, "-c", MEASURE, str(batch), str(again)],
+        [sys.executable, "-c", MEASURE, str(batch), str(again), size],
         env={**os.environ, **threshold, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         check=True,
     )
     changes = ["stages.stage3.optimizer.ema=0", f"engine.checkpointing={again}"]
-    recipe = load_recipe("stage3", overrides=changes)
+    recipe = load_recipe("stage3", size, changes)
     counted = Load.of(recipe.spec.stages[0], recipe, batch).memory(batch, 1)
     assert counted.peak * GIB == pytest.approx(int(out.stdout), rel=0.1)
 

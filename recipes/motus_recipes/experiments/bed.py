@@ -67,7 +67,7 @@ class Data:
         self._say = say
 
     def arm(self, name: str, episodes: int) -> Path:
-        """Recordings of an arm, level 5, without true motion: nothing is known of it but pictures.
+        """Recordings of an arm, level 5, without true twists: of its motion only pictures tell.
 
         The card's own model may be installed or not; labels must not depend on it.
         """
