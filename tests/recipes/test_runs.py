@@ -35,11 +35,16 @@ SMALL = (
 )
 
 
-def go_on(squares: Path, run: Path) -> None:
-    """The same command with --resume, checkpointing often."""
+def go_on(squares: Path, run: Path, dies_at: Path | None = None) -> None:
+    """The same command with --resume, checkpointing often; killed when a file stands."""
+
+    def die(*_: object) -> None:
+        if dies_at is not None and dies_at.exists():
+            os.kill(os.getpid(), signal.SIGKILL)
+
     torch.set_num_threads(1)
     recipe = load_recipe("full", overrides=(*SMALL, "engine.checkpoint_every=2"))
-    train(recipe, run=run, data={"target": squares}, resume=True)
+    train(recipe, run=run, data={"target": squares}, resume=True, on_progress=die)
 
 
 @pytest.fixture(scope="module")
@@ -67,9 +72,8 @@ def test_killed_at_any_moment_and_resumed_equals_never_killed(
 ):
     run = tmp_path / "killed"
     kills = 0
-    # Before a first checkpoint, while it is written, when it stands and is gone on from.
-    signs = ("01-codec/metrics.jsonl", "03-stage2/metrics.jsonl", "04-stage3/checkpoints")
-    for sign in (*signs, "04-stage3/checkpoints/step-00000002/state.json"):
+    # Before a first checkpoint, and while it is written.
+    for sign in ("01-codec/metrics.jsonl", "03-stage2/metrics.jsonl", "04-stage3/checkpoints"):
         process = get_context("fork").Process(target=go_on, args=(squares, run))
         process.start()
         while process.is_alive() and not (run / sign).exists():
@@ -77,7 +81,12 @@ def test_killed_at_any_moment_and_resumed_equals_never_killed(
         process.kill()
         process.join()
         kills += process.exitcode == -signal.SIGKILL
-    assert (run / sign).exists()
+    # When it stands: the run goes on from there.
+    checkpoint = run / "04-stage3/checkpoints/step-00000002/state.json"
+    process = get_context("fork").Process(target=go_on, args=(squares, run, checkpoint))
+    process.start()
+    process.join()
+    kills += process.exitcode == -signal.SIGKILL
     go_on(squares, run)
     assert kills >= 2
     assert weights(run) == weights(finished)
