@@ -8,7 +8,7 @@ from typer import Argument, Option, Typer
 from motus_cli.command import command
 from motus_cli.console import Console, Outcome
 from motus_cli.options import DryRun, Force, ImageSize
-from motus_embodiments import MismatchError, UsageError
+from motus_embodiments import MismatchError
 
 group = Typer(help="List, check and install simulators")
 Family = Annotated[str, Argument(help="Family of simulators, as in `motus sim list`")]
@@ -119,10 +119,9 @@ def scene(
 
     Example: motus sim scene robosuite:Lift-Panda --out embodiments/scene.xml
     """
-    from motus_adapters import scene_of
+    from motus_adapters import check_free, scene_of
 
-    if out.exists() and not force:
-        raise UsageError(f"{out} exists", hint="--force overwrites it", where=str(out))
+    check_free(out, force=force)
     text = scene_of(env)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(text)

@@ -15,7 +15,7 @@ from motus_adapters.files import disk_errors, write_json
 from motus_adapters.labels import labeler_for
 from motus_adapters.unified.manifest import Header, Source, hash_json
 from motus_adapters.unified.reading import UnifiedDataset
-from motus_adapters.unified.staging import check_free
+from motus_adapters.unified.staging import check_dataset_free
 from motus_adapters.unified.writing import EpisodeData, write_dataset
 from motus_embodiments import (
     ActionAdapter,
@@ -137,7 +137,7 @@ def anchor(
         )
     layout = layout_for(_view_sizes(card, size))
     if not dry_run:
-        check_free(out, resume=resume, force=force)
+        check_dataset_free(out, resume=resume, force=force)
     chosen = make_sampler(card, backend, seed)
     if on_note is not None and chosen.note:
         on_note(chosen.note)

@@ -1,8 +1,10 @@
 """Writing files so that a reader sees the old one, the new one, or none, but never half of one."""
 
 import errno
+import fcntl
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,18 +15,19 @@ from motus_embodiments import DataError, UsageError
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
-def check_free(out: Path, *signs: str, force: bool) -> None:
+def check_free(out: Path, *signs: str, force: bool, resumable: bool = False) -> None:
     """Refuse to write over what is there, unless an earlier result of the same kind is replaced.
 
     Args:
         out: File or folder to be written.
         signs: Files of which every such folder holds one; none where `out` is a file.
         force: Whether to replace an earlier result. Anything else is never replaced.
+        resumable: Whether the command could go on with what is there; for the hint.
 
     Raises:
         UsageError: `out` must stay as it is.
     """
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+    if not out.exists() or (signs and out.is_dir() and not any(out.iterdir())):
         return
     ours = any((out / sign).exists() for sign in signs) if signs else out.is_file()
     if not ours or (out / "meta/motus.json").exists():
@@ -34,8 +37,11 @@ def check_free(out: Path, *signs: str, force: bool) -> None:
             where=str(out),
         )
     if not force:
+        go_on = "go on with it by --resume, " if resumable else ""
         raise UsageError(
-            f"{out} exists", hint="write it anew with --force, or name another", where=str(out)
+            f"{out} exists",
+            hint=f"{go_on}write it anew with --force, or name another",
+            where=str(out),
         )
 
 
@@ -51,6 +57,46 @@ def replacing(path: Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def appearing(out: Path) -> Iterator[Path]:
+    """A path beside `out`, for a file or a folder, that takes its place when the block ends well.
+
+    Otherwise it is gone, and what was there before stays.
+
+    Raises:
+        UsageError: Another process is writing `out`.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    beside = out.parent / f".{out.name}.partial"
+    beside.mkdir(exist_ok=True)
+    with open(beside / "lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UsageError(
+                f"another process is writing {out}", hint="wait for it to end", where=str(out)
+            ) from error
+        try:
+            result, old = beside / "result", beside / "old"
+            remove(result)
+            yield result
+            for path in [result, *(result.rglob("*") if result.is_dir() else ())]:
+                sync(path)
+            if out.exists():
+                os.replace(out, old)
+            os.replace(result, out)
+            sync(out.parent)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
 
 
 def sync(path: Path) -> None:
@@ -91,6 +137,6 @@ def disk_errors(out: Path) -> Iterator[None]:
             raise
         raise DataError(
             f"no space left while writing {out}",
-            hint="free some space, then run the same command with --resume",
+            hint="free some space, then run the same command, with --resume if it has that",
             where=str(out),
         ) from error

@@ -5,7 +5,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import h5py
 import numpy as np
@@ -31,7 +31,13 @@ class Demonstration:
 
 
 class Hdf5Recorder:
-    """One file in robomimic's layout (`data/demo_k/{obs/*,actions}`), pictures without loss."""
+    """One file in robomimic's layout (`data/demo_k/{obs/*,actions}`), pictures without loss.
+
+    Attributes:
+        signs: Files that tell its folder from others'; none, since it is a file.
+    """
+
+    signs: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, path: Path, env: str, seed: int) -> None:
         self._about = {"env_name": env, "seed": seed}
@@ -92,7 +98,13 @@ def _parts(card: Card) -> dict[str, slice]:
 
 
 class LeRobotRecorder:
-    """A folder that LeRobot itself writes, by its own recorder."""
+    """A folder that LeRobot itself writes, by its own recorder.
+
+    Attributes:
+        signs: Files that tell its folder from others'.
+    """
+
+    signs: ClassVar[tuple[str, ...]] = ("meta/info.json",)
 
     def __init__(self, path: Path, env: str, seed: int) -> None:
         self._path = path
@@ -158,7 +170,6 @@ class LeRobotRecorder:
         )
 
 
-LAYOUT_SIGNS: dict[str, tuple[str, ...]] = {"hdf5": (), "lerobot": ("meta/info.json",)}
 RECORDERS: dict[str, type[Hdf5Recorder] | type[LeRobotRecorder]] = {
     "hdf5": Hdf5Recorder,
     "lerobot": LeRobotRecorder,

@@ -1,7 +1,5 @@
 """Scripted experts, recorded the way a user's own recorder would write them."""
 
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -10,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from motus_adapters.files import check_free
-from motus_adapters.recorders import LAYOUT_SIGNS, RECORDERS, Demonstration
+from motus_adapters.files import appearing, check_free
+from motus_adapters.recorders import RECORDERS, Demonstration
 from motus_adapters.sims import Simulator, SimulatorError, open_simulator
 from motus_embodiments import DataError, MotusError, UsageError, nearest
 
@@ -115,12 +113,10 @@ def record(
         raise UsageError(f"--format knows no '{layout}'", hint=nearest(layout, RECORDERS))
     if layout == "hdf5" and out.suffix not in HDF5_SUFFIXES:
         raise UsageError(f"{out} is no name of an HDF5 file", hint=f"--out {out}.hdf5")
-    check_free(out, *LAYOUT_SIGNS[layout], force=force)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
+    check_free(out, *RECORDERS[layout].signs, force=force)
     seeds = range(seed, seed + episodes + episodes // 5 + 5)
     try:
-        with RECORDERS[layout](partial, env, seed) as recorder:
+        with appearing(out) as new, RECORDERS[layout](new, env, seed) as recorder:
             attempts = _attempts(env, seeds, image_size, workers)
             if instruction:
                 attempts = _in_other_words(attempts, instruction)
@@ -128,13 +124,9 @@ def record(
             if report.episodes < episodes:
                 raise _too_few(env, report)
             recorder.finish()
-        _remove(out)
-        partial.replace(out)
+            return report
     except OSError as error:
         raise DataError(f"cannot write {out}: {error}", where=str(out)) from error
-    finally:
-        _remove(partial)
-    return report
 
 
 Attempts = Iterator[tuple[int, Demonstration | SimulatorError]]
@@ -186,12 +178,6 @@ def _too_few(env: str, report: RecordReport) -> MotusError:
         f"the expert of {env} solved {tried}",
         hint="the simulator's version is probably not the pinned one: motus doctor",
     )
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    path.unlink(missing_ok=True)
 
 
 def _attempts(env: str, seeds: range, image_size: int, workers: int) -> Attempts:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from motus_adapters import anchor, check_free, convert, record
-from motus_embodiments import UsageError, add_embodiment, load_card
+from motus_embodiments import add_embodiment, load_card
 from motus_recipes.evaluation.closed_loop import EvalReport, evaluate
 from motus_recipes.evaluation.sampling import SampleReport, sample
 from motus_recipes.exporting import export
@@ -114,15 +114,9 @@ def demo(
         UsageError: When the folder holds an earlier demo.
     """
     if not resume:
-        check_free(out, "recordings/pick.hdf5", "demo.json", force=True)
-    if out.exists() and any(out.iterdir()) and not resume:
-        if not force:
-            raise UsageError(
-                f"{out} holds an earlier demo",
-                hint="--resume goes on with it, --force starts anew",
-                where=str(out),
-            )
-        shutil.rmtree(out)
+        check_free(out, "recordings/pick.hdf5", "demo.json", force=force, resumable=True)
+        if out.exists():
+            shutil.rmtree(out)
     scale = QUICK if quick else Scale()
     parts = _Parts(on_progress)
     data = out / "data"

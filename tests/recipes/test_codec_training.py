@@ -132,7 +132,7 @@ def test_an_autoencoder_that_is_not_there_is_named(tmp_path, monkeypatch):
 
 def test_no_step_is_trained_on_and_held_out():
     made = objective(codec={"held_out": 0.4})
-    held = made.heldout()["a"]
+    held = made.windows(0).heldout["a"]
     assert set(held) == {*range(40, 49), *range(50, 59)}  # the last of an episode has no step
     drawn = {row.window for step in range(30) for row in made.mixture(0).draw(step)}
     assert drawn <= set(range(40)) - {9, 19, 29, 39}

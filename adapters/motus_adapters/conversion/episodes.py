@@ -20,7 +20,7 @@ from motus_adapters.readers import (
     open_source,
 )
 from motus_adapters.unified.manifest import Header, Source
-from motus_adapters.unified.staging import check_free
+from motus_adapters.unified.staging import check_dataset_free
 from motus_adapters.unified.writing import EpisodeData, Progress, WriteReport, write_dataset
 from motus_adapters.workers import check_engine
 from motus_embodiments import ActionAdapter, Card, DataError, UsageError, load_card
@@ -122,7 +122,7 @@ def convert(
     allowed, out = frozenset(allow), Path(out)
     _check_options(allowed, level, canvas_width)
     check_engine(workers, engine)
-    check_free(out, resume=resume, force=force)
+    check_dataset_free(out, resume=resume, force=force)
     robot = load_card(card) if isinstance(card, str) else card
     labeler = labeler_for(codec, flow, device)
     stated = ColumnMap(task=task, rate=rate).over(ColumnMap.read(mapping))

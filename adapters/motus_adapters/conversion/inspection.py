@@ -10,10 +10,10 @@ import numpy as np
 
 from motus_adapters.conversion.canonical import numbers_of
 from motus_adapters.conversion.proposal import ProposedPart, propose
-from motus_adapters.files import replacing
+from motus_adapters.files import check_free, replacing
 from motus_adapters.readers import ColumnMap, Part, Recording, open_source
 from motus_adapters.unified.reading import UnifiedDataset
-from motus_embodiments import Card, DataError, MotusError, UsageError, list_cards, load_card
+from motus_embodiments import Card, DataError, MotusError, list_cards, load_card
 
 _LOOKED_AT = 50  # recordings whose numbers are read for the ranges
 _COLUMNS = 1000  # columns read for them; where recordings have many, fewer are looked at
@@ -151,8 +151,8 @@ def inspect_source(
         UsageError: The mapping or the card is wrong, or `map_out` is taken.
     """
     path = Path(path)
-    if map_out is not None and map_out.exists() and not force:
-        raise UsageError(f"{map_out} exists", hint="--force replaces it", where=str(map_out))
+    if map_out is not None:
+        check_free(map_out, force=force)
     bad: list[tuple[str, str]] = []
     reader, recordings = open_source(
         path, format, mapping=mapping, on_bad=lambda name, error: bad.append((name, error.message))

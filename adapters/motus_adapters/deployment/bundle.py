@@ -15,7 +15,6 @@ never read when the policy is loaded, and therefore outside the contract.
 
 import hashlib
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -29,7 +28,7 @@ from motus_adapters.action_space import ActionSpace
 from motus_adapters.conversion.canvas import Layout
 from motus_adapters.deployment.encoders import open_encoders
 from motus_adapters.deployment.lerobot_files import lerobot_config, lerobot_processors
-from motus_adapters.files import check_free, disk_errors
+from motus_adapters.files import appearing, check_free, disk_errors
 from motus_adapters.unified.manifest import differences, hash_json
 from motus_embodiments import (
     Card,
@@ -206,17 +205,9 @@ def write_bundle(
         MissingError: When the card's actions need a robot model that is not here.
     """
     check_free(folder, CONTRACT, force=force)
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        with disk_errors(folder):
-            partial.mkdir(parents=True)
-            digest = fill_bundle(partial, weights, config, space, model_card)
-            shutil.rmtree(folder, ignore_errors=True)
-            partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return digest
+    with disk_errors(folder), appearing(folder) as new:
+        new.mkdir()
+        return fill_bundle(new, weights, config, space, model_card)
 
 
 def fill_bundle(

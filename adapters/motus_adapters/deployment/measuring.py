@@ -1,6 +1,5 @@
 """How long a policy takes on this machine: `measured.json`, beside the bundle's own files."""
 
-import json
 import os
 import platform
 import time
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 
 from motus_adapters.deployment.policy import Policy
+from motus_adapters.files import write_json
 
 CALLS = 20
 MEASURED = "measured.json"
@@ -60,7 +60,5 @@ def measure(folder: Path, device: str = "cpu") -> Measured:
         threads=torch.get_num_threads(),
         machine=f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
     )
-    partial = folder / f".{MEASURED}.partial"
-    partial.write_text(json.dumps(asdict(found), indent=2) + "\n")
-    partial.replace(folder / MEASURED)
+    write_json(folder / MEASURED, asdict(found))
     return found

@@ -1,7 +1,6 @@
 """Other formats of a policy, each in a folder of its own and held against the policy itself."""
 
 import json
-import shutil
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from motus_adapters.deployment.policy import Policy
 from motus_adapters.exports import onnx_export, torch_export
 from motus_adapters.exports.narrow import PRECISIONS, Precision
 from motus_adapters.exports.observed import Observed
-from motus_adapters.files import check_free, disk_errors
+from motus_adapters.files import appearing, check_free, disk_errors
 from motus_embodiments import MismatchError, UsageError, nearest
 
 FORMATS = ("onnx", "torch-export")
@@ -65,19 +64,11 @@ def write_format(
         MismatchError: In float32 an action differs by `LIMIT` or more; nothing is written.
     """
     check_format(name, folder, force=force)
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        with disk_errors(folder), warnings.catch_warnings():
-            for kind in (FutureWarning, UserWarning):  # torch's tracer about itself
-                warnings.simplefilter("ignore", kind)
-            partial.mkdir(parents=True)
-            report = _write(policy, name, partial, folder, observed)
-            shutil.rmtree(folder, ignore_errors=True)
-            partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return report
+    with disk_errors(folder), appearing(folder) as new, warnings.catch_warnings():
+        for kind in (FutureWarning, UserWarning):  # torch's tracer about itself
+            warnings.simplefilter("ignore", kind)
+        new.mkdir()
+        return _write(policy, name, new, folder, observed)
 
 
 def check_format(name: str, folder: Path, *, force: bool) -> None:
@@ -91,20 +82,18 @@ def check_format(name: str, folder: Path, *, force: bool) -> None:
     check_free(folder, PARITY, force=force)
 
 
-def _write(
-    policy: Policy, name: str, partial: Path, folder: Path, observed: Observed
-) -> FormatReport:
+def _write(policy: Policy, name: str, new: Path, folder: Path, observed: Observed) -> FormatReport:
     if name == "onnx":
-        onnx_export.write_onnx(policy, partial)
+        onnx_export.write_onnx(policy, new)
     else:
-        torch_export.write_torch_export(policy, partial)
+        torch_export.write_torch_export(policy, new)
     wanted = np.concatenate(
         [
             policy.denoise(canvas[None], state[None], [task], policy.noise([seed]))
             for canvas, state, task, seed in observed
         ]
     )
-    rows = tuple(_compare(policy, name, partial, observed, wanted, p) for p in PRECISIONS)
+    rows = tuple(_compare(policy, name, new, observed, wanted, p) for p in PRECISIONS)
     if not rows[0].worst < LIMIT:
         raise MismatchError(
             f"{name} gives other actions than the policy: {rows[0].worst:.2e} apart at worst, "
@@ -114,7 +103,7 @@ def _write(
     report = FormatReport(folder, LIMIT, rows)
     about = asdict(report) | {"bundle": policy.digest, "source": observed.source}
     del about["folder"]
-    (partial / PARITY).write_text(json.dumps(about, indent=2) + "\n")
+    (new / PARITY).write_text(json.dumps(about, indent=2) + "\n")
     return report
 
 

@@ -1,15 +1,11 @@
 """`motus convert --to`: a unified dataset in the layouts of other tools, with native numbers."""
 
-import fcntl
-import os
-import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
-from motus_adapters.files import check_free, disk_errors, sync
+from motus_adapters.files import appearing, check_free, disk_errors
 from motus_adapters.outward.episodes import OutEpisode, episodes_of, plan_of
 from motus_adapters.unified.reading import UnifiedDataset
 from motus_embodiments import UsageError, nearest
@@ -90,7 +86,7 @@ def convert_out(
     plan = plan_of(source)
     if not dry_run:
         write = import_module(f"{__name__}.{module}").write
-        with disk_errors(out), _appearing(out) as result:
+        with disk_errors(out), appearing(out) as result:
             write(result, plan, _told(episodes_of(source, plan), plan.num_episodes, on_progress))
     return OutReport(
         out=out,
@@ -126,37 +122,3 @@ def _check_free(out: Path, source: Path, marker: str, force: bool) -> None:
             where=str(out),
         )
     check_free(out, *([marker] if marker else []), force=force)
-
-
-@contextmanager
-def _appearing(out: Path) -> Iterator[Path]:
-    """A path beside `out` that takes its place when the block ends well, and is gone otherwise."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    beside = out.parent / f".{out.name}.partial"
-    beside.mkdir(exist_ok=True)
-    with open(beside / "lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UsageError(
-                f"another process is writing {out}", hint="wait for it to end", where=str(out)
-            ) from error
-        try:
-            result, old = beside / "result", beside / "old"
-            _remove(result)
-            yield result
-            for path in [result, *(result.rglob("*") if result.is_dir() else ())]:
-                sync(path)
-            if out.exists():
-                os.replace(out, old)
-            os.replace(result, out)
-            sync(out.parent)
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
-
-
-def _remove(path: Path) -> None:
-    """What a run that was killed left behind."""
-    if path.is_dir():
-        shutil.rmtree(path)
-    path.unlink(missing_ok=True)

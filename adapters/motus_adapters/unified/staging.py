@@ -42,7 +42,7 @@ def half_written(out: Path) -> DataError:
     )
 
 
-def check_free(out: Path, *, resume: bool, force: bool) -> None:
+def check_dataset_free(out: Path, *, resume: bool, force: bool) -> None:
     """Refuse a folder that must not be written.
 
     Raises:

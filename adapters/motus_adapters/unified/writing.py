@@ -17,7 +17,7 @@ from motus_adapters.unified.staging import (
     MANIFEST,
     PARTIAL,
     Staging,
-    check_free,
+    check_dataset_free,
     clear,
     is_finished,
     refuse_difference,
@@ -138,7 +138,7 @@ def write_dataset(
         raise DataError(f"no episode to write to {out}", hint="is the source empty?")
     if labeler is not None:
         header = header.labelled(labeler.codec, labeler.flow)
-    check_free(out, resume=resume, force=force)
+    check_dataset_free(out, resume=resume, force=force)
     if force:
         clear(out)
     if is_finished(out):

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,15 +22,16 @@ from motus_embodiments import DataError, MismatchError
 from motus_model import ModelConfig, draw_normal
 from motus_recipes.data.cache import Cached
 from motus_recipes.data.frozen import images
-from motus_recipes.data.mixture import Mixture, Row
+from motus_recipes.data.mixture import Row
 from motus_recipes.evaluation.backbones import Backbone, open_backbone
 from motus_recipes.schema import BackboneSpec, Stage
 from motus_recipes.training.checkpoints import read_weights
 from motus_recipes.training.objectives import (
+    Left,
+    Split,
     augment,
     generators,
-    heldout_windows,
-    window_mixture,
+    split_windows,
 )
 
 HIDDEN = 512
@@ -143,23 +144,15 @@ class IdmObjective:
         """Nothing here has a noise time."""
         return {}
 
-    def mixture(self, seed: int) -> Mixture:
-        """Windows of all but the held-out episodes."""
-        return window_mixture(self.data, self.stage, seed)
+    def windows(self, seed: int) -> Split:
+        """The last episodes are held out."""
+        return split_windows(self.data, self.stage, seed)
 
-    def heldout(self) -> dict[str, list[int]]:
-        """Windows of the last episodes."""
-        return heldout_windows(self.data)
-
-    def finish(self, folder: Path | None) -> dict[str, Any]:
-        """Nothing is left to settle."""
-        return {}
-
-    def state(self) -> dict[str, Any]:
+    def finish(self, folder: Path | None) -> Left:
         """What `read_baselines` has to find again."""
         fitted = {name: normalizer.to_dict() for name, normalizer in self.normalizers.items()}
         shape = {"canvas": list(self.model.canvas), "window": asdict(self.model.window)}
-        return {"statistics": fitted, **shape}
+        return Left(state={"statistics": fitted, **shape})
 
     def _tensor(self, rows: Sequence[np.ndarray]) -> Tensor:
         return torch.from_numpy(np.stack(rows)).to(self.device)

@@ -18,6 +18,7 @@ from motus_adapters import (
     ImageSize,
     Simulator,
     SimulatorError,
+    check_free,
     end_pool,
     open_simulator,
     write_json,
@@ -152,8 +153,8 @@ def evaluate(
         UsageError: `out` is there already, or the sheet does not fit the simulator.
         MismatchError: When the policy is for another robot than the simulator's.
     """
-    if out is not None and out.exists() and not force:
-        raise UsageError(f"{out} exists", hint="--force replaces it", where=str(out))
+    if out is not None:
+        check_free(out, force=force)
     first = FIRST_SEED + 10_000 * seed
     seeds = range(first, first + episodes)
     if image_size is not None:

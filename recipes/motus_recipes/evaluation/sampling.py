@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, UInt8
 from pydantic import TypeAdapter
 
-from motus_adapters import Policy, replacing, write_json
+from motus_adapters import Policy, check_free, replacing, write_json
 from motus_embodiments import DataError, UsageError
 from motus_model import MODES, Role, SamplerConfig
 from motus_recipes.data.mixture import seeds
@@ -145,7 +145,8 @@ def sample(
         raise UsageError(f"no mode named '{mode}'", hint=f"modes: {', '.join(MODES)}")
     if baselines is not None and not _is_inverse(mode):
         raise UsageError(f"baselines are of inverse dynamics, not of {mode}", hint="--mode idm")
-    _check_free([out / f"{mode}.mp4", out / f"{mode}.png"], force=force)
+    for name in (f"{mode}.mp4", f"{mode}.png"):
+        check_free(out / name, force=force)
     if rerun is not None:
         check_rerun(rerun, force=force)
     policy, how = _open(bundle, _How(seed, steps, device, weights), baselines)
@@ -171,7 +172,8 @@ def sample_all(
     force: bool = False,
 ) -> SamplesReport:
     """`sample` in all five modes; also `samples.json` and a page, `index.html`."""
-    _check_free([out / "index.html", out / SAMPLES], force=force)
+    for name in ("index.html", SAMPLES):
+        check_free(out / name, force=force)
     if rerun is not None:
         check_rerun(rerun, force=force)
     policy, how = _open(bundle, _How(seed, steps, device, weights), baselines)
@@ -188,12 +190,6 @@ def sample_all(
         named = [(f"episode {first.episode}", one) for one in samples]
         write_rerun(rerun, [], named, force=force)
     return report
-
-
-def _check_free(paths: list[Path], *, force: bool) -> None:
-    for path in paths:
-        if path.exists() and not force:
-            raise UsageError(f"{path} exists", hint="--force overwrites it", where=str(path))
 
 
 def _open(bundle: Path, how: _How, baselines: Path | None) -> tuple[Policy, _How]:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from motus_adapters import read_bundle, weights_hash
+from motus_adapters import check_free, read_bundle, weights_hash
 from motus_embodiments import MismatchError, UsageError, load_card
 from motus_recipes.evaluation.closed_loop import (
     EvalReport,
@@ -77,9 +77,8 @@ def score(
             key = changed[0][0] if changed else "policy"
             raise MismatchError(f"{out} was begun with another {key}", where=str(out))
         done = list(begun.results)
-    elif out.exists() and not force:
-        hint = "--resume goes on with it, --force starts anew"
-        raise UsageError(f"{out} exists", hint=hint, where=str(out))
+    else:
+        check_free(out, force=force, resumable=True)
     for trial in range(len(done) + 1, robot.trials + 1):
         done.append(_trial(wanted, robot, trial, form))
         write_evaluation(out, _report(policy, done, protocol, weights))

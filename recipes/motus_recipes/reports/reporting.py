@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from motus_embodiments import UsageError
+from motus_adapters import check_free
 from motus_recipes.evaluation.closed_loop import EvalReport
 from motus_recipes.reports.charts import latent_chart, loss_chart, success_chart
 from motus_recipes.reports.demo_page import latent_rows
@@ -51,8 +51,7 @@ def report(
         MissingError: `rerun` is asked for, and the package rerun-sdk is not installed.
         DataError: A folder is no run, or a file in it is damaged.
     """
-    if out.exists() and not force:
-        raise UsageError(f"{out} exists", hint="--force replaces it", where=str(out))
+    check_free(out, force=force)
     if rerun is not None:
         check_rerun(rerun, force=force)
     names = [folder.resolve().name for folder in runs]

@@ -10,7 +10,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from motus_adapters import replacing
+from motus_adapters import check_free, replacing
 from motus_embodiments import DataError, MissingError, UsageError
 
 if TYPE_CHECKING:
@@ -30,8 +30,7 @@ def check_rerun(path: Path, *, force: bool) -> Any:
     """
     if path.suffix != SUFFIX:
         raise UsageError(f"{path} does not end in {SUFFIX}", hint="rerun opens no other files")
-    if path.exists() and not force:
-        raise UsageError(f"{path} exists", hint="--force replaces it", where=str(path))
+    check_free(path, force=force)
     try:
         import rerun
     except ImportError as error:

@@ -17,7 +17,7 @@ from motus_recipes.data.cache import Cached, spread
 from motus_recipes.data.mixture import Mixture, Row, Source, number
 from motus_recipes.health.brief import brief_health
 from motus_recipes.schema import Stage
-from motus_recipes.training.objectives import generators
+from motus_recipes.training.objectives import Left, Split, generators
 
 Motion = Float[np.ndarray, "n 14"]
 
@@ -172,11 +172,12 @@ class CodecObjective:
         """Nothing here has a noise time."""
         return {}
 
-    def heldout(self) -> dict[str, list[int]]:
-        """Steps of each source that are never trained on."""
-        return {n: self._steps(cached, held=True).tolist() for n, cached in self.data.items()}
+    def windows(self, seed: int) -> Split:
+        """Steps; those of each source's last episodes are held out."""
+        held = {n: self._steps(cached, held=True).tolist() for n, cached in self.data.items()}
+        return Split(self.mixture(seed), held)
 
-    def finish(self, folder: Path | None) -> dict[str, Any]:
+    def finish(self, folder: Path | None) -> Left:
         """Round the weights, look at what the latents carry, and write the codec's own folder."""
         self.module.round_weights()
         spec = self.stage.codec
@@ -192,11 +193,7 @@ class CodecObjective:
                 "flow": {"name": open_flow(spec.flow).name, "choice": spec.flow},
             }
             self.module.save(folder / "codec", self.about | about)
-        return figures
-
-    def state(self) -> dict[str, Any]:
-        """The codec's folder says all."""
-        return {}
+        return Left(figures)
 
     def _steps(self, cached: Cached, *, held: bool = False) -> np.ndarray:
         """Frames that have a next one."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
+from motus_adapters import check_free
 from motus_embodiments import UsageError, nearest
 from motus_recipes.training.planning import parse_devices
 
@@ -67,8 +68,7 @@ def write_launch_script(
         )
     template = LAUNCHERS[launcher]
     script = out or Path(f"motus-{template.name}")
-    if script.exists() and not force:
-        raise UsageError(f"{script} exists", hint="--force replaces it", where=str(script))
+    check_free(script, force=force)
     text = Template(template.read_text()).substitute(
         nodes=count // each,
         per_node=each,

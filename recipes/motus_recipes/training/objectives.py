@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Protocol
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -30,24 +31,37 @@ from motus_recipes.schema import Stage
 from motus_recipes.training.engine import Objective
 
 
+class Split(NamedTuple):
+    """Windows of a stage: those to train on by step, those never trained on by source."""
+
+    train: Mixture
+    heldout: Mapping[str, Sequence[int]]
+
+
+class Left(NamedTuple):
+    """What a stage leaves beside its weights.
+
+    Attributes:
+        figures: For its report.
+        state: What one has to know to use the weights.
+    """
+
+    figures: Mapping[str, Any] = MappingProxyType({})
+    state: Mapping[str, Any] = MappingProxyType({})
+
+
 class StageObjective(Objective, Protocol):
     """What a stage trains, on what, and what it leaves behind."""
 
-    def mixture(self, seed: int) -> Mixture:
-        """Windows to train on, by step."""
+    def windows(self, seed: int) -> Split:
+        """What is trained on, and what is held out."""
 
-    def heldout(self) -> Mapping[str, Sequence[int]]:
-        """Windows never trained on, by source."""
-
-    def finish(self, folder: Path | None) -> dict[str, Any]:
-        """Settle what is left once the weights stand; figures for the stage's report.
+    def finish(self, folder: Path | None) -> Left:
+        """Settle what is open once the weights stand.
 
         Args:
             folder: Of the stage, from the process that writes; None from the others.
         """
-
-    def state(self) -> dict[str, Any]:
-        """What one has to know to use the weights."""
 
 
 class FramesObjective:
@@ -72,26 +86,18 @@ class FramesObjective:
         """Nothing here has a noise time."""
         return {}
 
-    def mixture(self, seed: int) -> Mixture:
-        """Frames of all but the held-out episodes."""
-        return window_mixture(self.data, self.stage, seed)
+    def windows(self, seed: int) -> Split:
+        """The last episodes are held out."""
+        return split_windows(self.data, self.stage, seed)
 
-    def heldout(self) -> dict[str, list[int]]:
-        """Frames of the last episodes."""
-        return heldout_windows(self.data)
-
-    def finish(self, folder: Path | None) -> dict[str, Any]:
+    def finish(self, folder: Path | None) -> Left:
         """Normalise the latents."""
         sample = [
             cached.canvas[spread(np.arange(len(cached.canvas)), 256)]
             for cached in self.data.values()
         ]
         self.module.fit_statistics(images(np.concatenate(sample), self.device) * 2 - 1)
-        return {}
-
-    def state(self) -> dict[str, Any]:
-        """The weights say all."""
-        return {}
+        return Left()
 
 
 class PolicyObjective:
@@ -151,22 +157,14 @@ class PolicyObjective:
             "action": (drawn.action, drawn.action_weight),
         }
 
-    def mixture(self, seed: int) -> Mixture:
-        """Windows of all but the held-out episodes."""
-        return window_mixture(self.data, self.stage, seed)
+    def windows(self, seed: int) -> Split:
+        """The last episodes are held out."""
+        return split_windows(self.data, self.stage, seed)
 
-    def heldout(self) -> dict[str, list[int]]:
-        """Windows of the last episodes."""
-        return heldout_windows(self.data)
-
-    def finish(self, folder: Path | None) -> dict[str, Any]:
-        """Nothing is left to settle."""
-        return {}
-
-    def state(self) -> dict[str, Any]:
+    def finish(self, folder: Path | None) -> Left:
         """The network's sizes, and the statistics of what it reads and gives."""
         fitted = {name: normalizer.to_dict() for name, normalizer in self.normalizers.items()}
-        return {"statistics": fitted, "network": asdict(self.model.network)}
+        return Left(state={"statistics": fitted, "network": asdict(self.model.network)})
 
     def _batch(
         self, rows: Sequence[Row], sources: Sequence[Generator], *, augmented: bool
@@ -284,13 +282,10 @@ def augment(
     return (pictures * contrast + brightness).clamp(0, 1)
 
 
-def window_mixture(data: Mapping[str, Cached], stage: Stage, seed: int) -> Mixture:
-    """A stage's sources, all but their held-out windows."""
-    windows = {name: cached.split()[0] for name, cached in data.items()}
+def split_windows(data: Mapping[str, Cached], stage: Stage, seed: int) -> Split:
+    """A stage's windows; those of each source's last episodes are held out."""
+    splits = {name: cached.split() for name, cached in data.items()}
+    windows = {name: train for name, (train, _) in splits.items()}
     sources = tuple(Source(name, len(rows), stage.sources[name]) for name, rows in windows.items())
-    return ChosenMixture(sources, stage.batch, seed, windows)
-
-
-def heldout_windows(data: Mapping[str, Cached]) -> dict[str, list[int]]:
-    """Windows of the last episodes of each source."""
-    return {name: cached.split()[1].tolist() for name, cached in data.items()}
+    held = {name: rows.tolist() for name, (_, rows) in splits.items()}
+    return Split(ChosenMixture(sources, stage.batch, seed, windows), held)

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from motus_adapters import check_free
+from motus_adapters import check_free, write_json
 from motus_embodiments import MismatchError, UsageError
 from motus_recipes.data.sources import find_datasets, identity, target_card
 from motus_recipes.library import Recipe
@@ -189,23 +189,16 @@ def _check_run(run: Path, settings: dict[str, Any], *, resume: bool, force: bool
     """Refuse a folder that this run may not go on with, or not replace."""
     file = run / "data.json"
     if file.exists() and resume:
-        before = json.loads(file.read_text())
+        before = _apart_from_places(json.loads(file.read_text()))
         for key, value in _apart_from_places(settings).items():
-            old = _apart_from_places(before).get(key)
-            if old != value:
+            if before.get(key) != value:
                 raise MismatchError(
-                    f"{run} was started with another {key}: {_difference(old, value)}",
+                    f"{run} was started with another {key}: {_difference(before.get(key), value)}",
                     hint="resume with the same recipe and data, or start anew with --force",
                     where=str(run),
                 )
         return
-    check_free(run, "recipe.json", force=True)
-    if run.exists() and any(run.iterdir()) and not force:
-        raise UsageError(
-            f"{run} exists",
-            hint="--resume goes on with it, --force starts anew",
-            where=str(run),
-        )
+    check_free(run, "recipe.json", force=force, resumable=True)
 
 
 def _open_run(
@@ -229,9 +222,7 @@ def _open_run(
         "started": time.strftime("%Y-%m-%dT%H:%M:%S"),
     }
     (run / "environment.json").write_text(json.dumps(about, indent=2) + "\n")
-    partial = run / "data.json.partial"
-    partial.write_text(json.dumps(settings, indent=2) + "\n")
-    partial.replace(file)
+    write_json(file, settings)
 
 
 def _apart_from_places(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -123,12 +123,13 @@ class StageRunner:
         moved: Transfer | None,
     ) -> None:
         """The stage's result folder, from the main process."""
+        left = objective.finish(self.folder if self.engine.main else None)
         details = {
             "losses": done.loss,
             "heldout": done.heldout,
             "shares": done.shares,
             "levels": self._by_level(done.shares),
-            **objective.finish(self.folder if self.engine.main else None),
+            **left.figures,
         }
         if moved is not None:
             details["transfer"] = {
@@ -154,7 +155,7 @@ class StageRunner:
             "report": asdict(report),
             "robot": dataset.meta.to_dict(),
             "instruction": dataset.episodes[0].task,
-            **objective.state(),
+            **left.state,
         }
         if self.recipe.model.encoders is None:
             state["encoders"] = self._encoders()
@@ -231,11 +232,12 @@ class StageRunner:
         return objective, moved
 
     def _loop(self, objective: StageObjective, data: Mapping[str, Cached]) -> Loop:
+        mixture, heldout = objective.windows(self.seed)
         return Loop(
             folder=self.folder,
             steps=self.stage.steps,
-            mixture=objective.mixture(self.seed),
-            heldout=objective.heldout(),
+            mixture=mixture,
+            heldout=heldout,
             optimizer=self.stage.optimizer,
             locate=lambda row: data[row.source].locate(row.window),
         )
