@@ -37,14 +37,14 @@ if TYPE_CHECKING:
     from motus_embodiments.pictures.surfaces import Surface as Surface
     from motus_embodiments.pictures.surfaces import TrueFlow as TrueFlow
     from motus_embodiments.pictures.surfaces import true_flow as true_flow
+    from motus_embodiments.poses.backends import Backend as Backend
+    from motus_embodiments.poses.backends import make_sampler as make_sampler
     from motus_embodiments.poses.coverage import Coverage as Coverage
     from motus_embodiments.poses.mujoco_sampler import MujocoPoseSampler as MujocoPoseSampler
-    from motus_embodiments.poses.sampling import Backend as Backend
     from motus_embodiments.poses.sampling import Plan as Plan
     from motus_embodiments.poses.sampling import PoseSampler as PoseSampler
     from motus_embodiments.poses.sampling import SampleReport as SampleReport
     from motus_embodiments.poses.sampling import Tally as Tally
-    from motus_embodiments.poses.sampling import make_sampler as make_sampler
     from motus_embodiments.poses.workspace import Survey as Survey
     from motus_embodiments.poses.workspace import head_axes as head_axes
     from motus_embodiments.robot_models.skeleton import kinematic_model as kinematic_model
@@ -54,7 +54,7 @@ _HOMES = {
     "ActionAdapter": "numbers.actions",
     "ActionSpec": "cards",
     "Appearance": "pictures.appearance",
-    "Backend": "poses.sampling",
+    "Backend": "poses.backends",
     "Card": "cards",
     "Channel": "cards",
     "Coverage": "poses.coverage",
@@ -80,7 +80,7 @@ _HOMES = {
     "kinematic_model": "robot_models.skeleton",
     "list_cards": "cards",
     "load_card": "cards",
-    "make_sampler": "poses.sampling",
+    "make_sampler": "poses.backends",
     "read_card": "cards",
     "save_card": "cards",
     "save_portrait": "pictures.portrait",

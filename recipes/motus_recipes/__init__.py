@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from motus_recipes.evaluation.comparing import compare as compare
     from motus_recipes.evaluation.frechet import MetricWeights as MetricWeights
     from motus_recipes.evaluation.intervals import wilson as wilson
-    from motus_recipes.evaluation.sampling import SampleReport as SampleReport
-    from motus_recipes.evaluation.sampling import SamplesReport as SamplesReport
+    from motus_recipes.evaluation.samples import SampleReport as SampleReport
+    from motus_recipes.evaluation.samples import SamplesReport as SamplesReport
     from motus_recipes.evaluation.sampling import sample as sample
     from motus_recipes.evaluation.sampling import sample_all as sample_all
     from motus_recipes.evaluation.scoring import Form as Form
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from motus_recipes.library import describe as describe
     from motus_recipes.library import list_recipes as list_recipes
     from motus_recipes.library import load_recipe as load_recipe
+    from motus_recipes.reports.demo_page import DemoReport as DemoReport
     from motus_recipes.reports.reporting import ReportReport as ReportReport
     from motus_recipes.reports.reporting import report as report
-    from motus_recipes.showcase import DemoReport as DemoReport
     from motus_recipes.showcase import demo as demo
     from motus_recipes.training.launching import LaunchReport as LaunchReport
     from motus_recipes.training.launching import write_launch_script as write_launch_script
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "CodecHealth": "health.report",
     "CompareReport": "evaluation.comparing",
-    "DemoReport": "showcase",
+    "DemoReport": "reports.demo_page",
     "EvalReport": "evaluation.closed_loop",
     "ExportReport": "exporting",
     "Form": "evaluation.scoring",
@@ -51,8 +51,8 @@ _HOMES = {
     "Recipe": "library",
     "RecipeInfo": "library",
     "ReportReport": "reports.reporting",
-    "SampleReport": "evaluation.sampling",
-    "SamplesReport": "evaluation.sampling",
+    "SampleReport": "evaluation.samples",
+    "SamplesReport": "evaluation.samples",
     "TrainReport": "training.runs",
     "compare": "evaluation.comparing",
     "demo": "showcase",

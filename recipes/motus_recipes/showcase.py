@@ -6,17 +6,16 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from motus_adapters import anchor, check_free, convert, record
 from motus_embodiments import add_embodiment, load_card
 from motus_recipes.evaluation.closed_loop import EvalReport, evaluate
-from motus_recipes.evaluation.sampling import SampleReport, sample
+from motus_recipes.evaluation.samples import SampleReport
+from motus_recipes.evaluation.sampling import sample
 from motus_recipes.exporting import export
 from motus_recipes.library import load_recipe
-from motus_recipes.reports.demo_page import write_page
+from motus_recipes.reports.demo_page import DemoReport, Success, write_page
 from motus_recipes.training.runs import TrainReport, train
-from motus_recipes.training.stages import StageReport
 
 ENV = "gym-hil:PandaPickCube"
 CARD = "franka"
@@ -58,39 +57,6 @@ QUICK = Scale(
         for key, value in (("steps", 3), ("batch", 4))
     ),
 )
-
-
-@dataclass(frozen=True)
-class Success:
-    """Closed-loop success of the exported policy, with its 95 % Wilson interval."""
-
-    rate: float
-    low: float
-    high: float
-    episodes: int
-    untrained_rate: float
-
-
-@dataclass(frozen=True)
-class DemoReport:
-    """The table that the demo ends with.
-
-    Attributes:
-        success: Of the exported policy, against one with its initial weights.
-        stages: Losses of each stage.
-        latent: Health of the latent actions, by dataset.
-        open_loop: Error of the predicted actions and frames on a recorded episode, by mode.
-        seconds: Wall time of each part.
-        page: What a person would look at.
-    """
-
-    success: Success
-    stages: tuple[StageReport, ...]
-    latent: Mapping[str, Any]
-    open_loop: Mapping[str, Mapping[str, Any]]
-    seconds: Mapping[str, float]
-    bundle: Path
-    page: Path
 
 
 def demo(

@@ -1,7 +1,6 @@
-"""Help is quick, light, and the same everywhere."""
+"""Help is light, and the same everywhere; benchmarks/startup.py says how quick it is."""
 
 import json
-import resource
 import subprocess
 import sys
 
@@ -29,19 +28,15 @@ def leaf_commands():
 
 @pytest.mark.parametrize("arguments", [[], ["train"], ["convert"], ["add-embodiment"], ["doctor"]])
 def test_help_is_light(arguments):
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     ran = subprocess.run(
         [sys.executable, "-c", SCRIPT, *arguments, "--help"],
         capture_output=True,
         text=True,
         check=True,
     )
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     told = json.loads(ran.stderr)
     assert told["code"] == 0
     assert not set(HEAVY) & set(told["modules"])
-    seconds = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
-    assert seconds < 0.5
 
 
 @pytest.mark.parametrize("names", sorted(leaf_commands()), ids=" ".join)

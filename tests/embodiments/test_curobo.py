@@ -181,7 +181,7 @@ def test_a_call_that_curobo_does_not_have_fails(toy_files, monkeypatch):
 def test_the_sampler_goes_through_curobo_and_is_checked_by_mujoco(toy, monkeypatch):
     monkeypatch.setattr("motus_embodiments.curobo.sampler._SCOUTS", 4000)
     calls = curobo_stand_in.install(monkeypatch)
-    monkeypatch.setattr("motus_embodiments.poses.sampling.curobo_lacks", lambda: "")
+    monkeypatch.setattr("motus_embodiments.poses.backends.curobo_lacks", lambda: "")
     chosen = make_sampler(toy, "auto", seed=2)
     assert (chosen.backend, chosen.note) == ("curobo", "")
     sampler = chosen.sampler

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 from motus_recipes import report
-from motus_recipes.reports.demo_page import write_page
-from motus_recipes.showcase import DemoReport, Success
+from motus_recipes.reports.demo_page import DemoReport, Success, write_page
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome", "chromium-headless-shell")
 DESK, PHONE = (1280, 900), (390, 844)

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from motus_embodiments import DataError, MissingError, UsageError
-from motus_model import CodecConfig, LatentActionCodec
+from motus_model import CodecConfig, LatentActionCodec, load_codec
 from motus_recipes import draw_codec_health, inspect_codec
 from motus_recipes.health import baselines
 from motus_recipes.health.baselines import components
 from motus_recipes.health.codes import compare
-from motus_recipes.health.crossing import CANDIDATES, _changed, _cross
+from motus_recipes.health.crossing import CANDIDATES, _changed, _head, _retrieved, _same
 from motus_recipes.health.probes import Steps, curved_probe, folds, linear_probe
 
 
@@ -80,18 +80,25 @@ def test_flow_errors_are_shares_of_zero_flow():
 
 def test_the_same_motion_is_found_by_latents_that_are_motion():
     rng = np.random.default_rng(0)
-    one, two = rng.normal(size=(300, 3)), rng.normal(size=(300, 3))
-    mix = rng.normal(size=(3, 14))
-    pairs, alike, cosine, chance, found = _cross(one, one @ mix, two, two @ mix, rng)
-    assert pairs > 100
-    assert alike > 0.9
+    twists = rng.normal(size=(2, 300, 3))
+    pairs = _same(twists)
+    assert len(pairs.asked) > 100
+    assert pairs.cosine > 0.9
+    cosine, chance, found = _retrieved(twists @ rng.normal(size=(3, 14)), pairs, rng)
     assert cosine > 0.85 > abs(chance)
     assert found > 0.5
-    noise = rng.normal(size=(2, 300, 14))
-    _, _, cosine, chance, found = _cross(one, noise[0], two, noise[1], rng)
+    cosine, chance, found = _retrieved(rng.normal(size=(2, 300, 14)), pairs, rng)
     assert abs(cosine - chance) < 0.1
     assert found < 4 / CANDIDATES
-    assert _cross(one, one @ mix, two[:5], two[:5] @ mix, rng) is None
+    assert _same([twists[0], twists[1][:5]]) is None
+
+
+def test_the_head_reads_the_left_arm(codec):
+    made = load_codec(codec)
+    made.motion_head.weight.data[:6] = torch.eye(6, 14)
+    made.motion_head.bias.data.zero_()
+    latents = np.random.default_rng(0).normal(size=(5, 14))
+    np.testing.assert_allclose(_head(made, latents), latents[:, :6], rtol=1e-5)
 
 
 def test_what_looks_otherwise_is_named():

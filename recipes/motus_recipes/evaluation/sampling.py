@@ -17,8 +17,8 @@ from motus_recipes.data.mixture import seeds
 from motus_recipes.data.windows import Windows, cut_all, joined
 from motus_recipes.evaluation.baselines import Baseline, read_baselines
 from motus_recipes.evaluation.frechet import MetricWeights, score_sets
+from motus_recipes.evaluation.samples import SAMPLES, ActionScores, SampleReport, SamplesReport
 from motus_recipes.evaluation.scores import (
-    ChannelScore,
     VideoScores,
     nearest_turns,
     score_actions,
@@ -29,69 +29,9 @@ from motus_recipes.reports.markup import escape, write_html
 from motus_recipes.reports.mode_page import mode_sections
 from motus_recipes.reports.rerun_file import check_rerun, write_rerun
 
-SAMPLES = "samples.json"
 NO_WEIGHTS = MetricWeights()
 
 matplotlib.use("agg")  # no window: pictures go to files
-
-
-@dataclass(frozen=True)
-class ActionScores:
-    """Who gave actions, and how far they were from the recorded ones.
-
-    Attributes:
-        mae: Mean absolute error over all canonical channels, steps and windows.
-        mse: Mean squared error, likewise.
-        actions: Errors by channel and by step ahead.
-    """
-
-    name: str
-    mae: float
-    mse: float
-    actions: tuple[ChannelScore, ...]
-
-
-@dataclass(frozen=True)
-class SampleReport:
-    """What `motus sample` wrote, and how near it came.
-
-    Attributes:
-        episode: The first one, which film and plot show.
-        episodes: How many were scored.
-        windows: Of all these episodes.
-        video: Scores of the predicted future frames; None when the mode solves no video.
-        still: Of simply repeating the condition frame: what a prediction has to beat.
-        action_mae: Mean absolute error over all canonical channels, steps and windows; None when
-            the mode solves no actions.
-        action_mse: Mean squared error, likewise.
-        actions: Errors by channel and by step ahead.
-        inverse_dynamics: Beside baselines, of the same windows; empty without any.
-    """
-
-    mode: str
-    episode: int
-    episodes: int
-    windows: int
-    film: Path | None
-    plot: Path | None
-    video: VideoScores | None
-    still: VideoScores | None
-    action_mae: float | None
-    action_mse: float | None
-    actions: tuple[ChannelScore, ...]
-    inverse_dynamics: tuple[ActionScores, ...] = ()
-
-
-@dataclass(frozen=True)
-class SamplesReport:
-    """All five modes on the same episodes.
-
-    Attributes:
-        page: Films, plots and numbers on one page.
-    """
-
-    samples: tuple[SampleReport, ...]
-    page: Path
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,16 @@
 """Whether the same motion of two robots has the same latent; whether looks change a latent."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
+from typing import NamedTuple
 
 import numpy as np
+import torch
 from jaxtyping import Float
 
 from motus_adapters import UnifiedDataset
+from motus_model import LatentActionCodec
 from motus_recipes.data.cache import Cached
 from motus_recipes.health.codes import Codes
 from motus_recipes.training.codec_training import ARMS, read_labels
@@ -26,22 +29,26 @@ class Crossing:
     Attributes:
         robot: Whose steps are asked for.
         other: Where they are looked for.
-        frame: Axes in which twists are compared: each arm's base, or the head cameras.
         pairs: Steps that have a counterpart.
         twist_cosine: How alike the twists of the pairs are.
         cosine: How alike their latents are.
         chance: How alike latents of any two steps are.
         found: How often the counterpart's latent is the most alike of 32; by chance 1 in 32.
+        read_cosine: How alike the twists are that the codec's own head reads from the latents.
+        read_chance: The same of any two steps.
+        read_found: How often the counterpart is found by what the head reads.
     """
 
     robot: str
     other: str
-    frame: str
     pairs: int
     twist_cosine: float
     cosine: float
     chance: float
     found: float
+    read_cosine: float
+    read_chance: float
+    read_found: float
 
 
 @dataclass(frozen=True)
@@ -64,46 +71,84 @@ class Sensitivity:
 
 
 def crossings(
-    data: Mapping[str, Cached], codes: Mapping[str, Codes], seed: int = 0
+    codec: LatentActionCodec, data: Mapping[str, Cached], codes: Mapping[str, Codes], seed: int = 0
 ) -> Iterator[Crossing]:
     """Every ordered pair of different robots whose left arms have twists.
 
-    Twists are compared with each number at unit size, over all robots.
+    Twists are compared along the axes that the codec learnt them in, each number at unit size
+    over all robots. A latent also holds what draws the flow, and the other arm; from it
+    the codec's head for motion, which is one for all robots, reads the left arm's six numbers.
     """
-    for frame in ("base", "camera"):
-        labels = {name: read_labels(cached, frame) for name, cached in data.items()}
-        known = [name for name in data if labels[name].mask[ARMS[0]].all()]
-        twists = {n: labels[n].motion[codes[n].held_rows][:, ARMS[0]] for n in known}
-        if len(known) < 2:
+    labels = {name: read_labels(cached, codec.config.frame) for name, cached in data.items()}
+    known = [name for name in data if labels[name].mask[ARMS[0]].all()]
+    if len(known) < 2:
+        return
+    latents = {n: codes[n].held.code for n in known}
+    views = (
+        {n: labels[n].motion[codes[n].held_rows][:, ARMS[0]] for n in known},
+        latents,
+        {n: _head(codec, latents[n]) for n in known},
+    )
+    scaled = [_scaled(view) for view in views]
+    for one, other in permutations(known, 2):
+        if data[one].card.name == data[other].card.name:
             continue
-        size = np.sqrt(np.mean([(t**2).mean(0) for t in twists.values()], axis=0))
-        latents = [codes[n].held.code for n in known]
-        whole = np.sqrt(np.mean([(z**2).mean(0) for z in latents], axis=0))
-        scaled = {n: (t / size, codes[n].held.code / whole) for n, t in twists.items()}
-        for one, other in permutations(known, 2):
-            if data[one].card.name != data[other].card.name:
-                found = _cross(*scaled[one], *scaled[other], np.random.default_rng(seed))
-                if found is not None:
-                    yield Crossing(one, other, frame, *found)
+        pairs = _same([scaled[0][n] for n in (one, other)])
+        if pairs is None:
+            continue
+        whole, read = (
+            _retrieved([view[n] for n in (one, other)], pairs, np.random.default_rng(seed))
+            for view in scaled[1:]
+        )
+        yield Crossing(one, other, len(pairs.asked), pairs.cosine, *whole, *read)
 
 
-def _cross(
-    twist: Rows, latent: Rows, twists: Rows, latents: Rows, rng: np.random.Generator
-) -> tuple[int, float, float, float, float] | None:
-    near = _cosines(twist, twists)
-    sizes = np.linalg.norm(twist, axis=1)[:, None] / np.linalg.norm(twists, axis=1).clip(1e-9)
-    near[(sizes < SIZES[0]) | (sizes > SIZES[1])] = -1
-    best = near.argmax(1)
-    queries = np.flatnonzero(near.max(1) >= ALIKE)
-    if not len(queries) or len(twists) <= CANDIDATES:
+class _Pairs(NamedTuple):
+    """Steps of one robot, and the step of another that moves the most alike."""
+
+    asked: np.ndarray
+    right: np.ndarray
+    cosine: float
+
+
+@torch.no_grad()
+def _head(codec: LatentActionCodec, latents: Rows) -> Rows:
+    """What the codec reads of the left arm's twist."""
+    code = torch.from_numpy(np.float32(latents)).to(codec.motion_size.device)
+    return codec.predict_motion(code)[:, ARMS[0]].cpu().numpy().astype(np.float64)
+
+
+def _scaled(rows: Mapping[str, Rows]) -> dict[str, Rows]:
+    """Each number at unit size over all robots."""
+    size = np.sqrt(np.mean([(r**2).mean(0) for r in rows.values()], axis=0)).clip(1e-12)
+    return {name: r / size for name, r in rows.items()}
+
+
+def _same(twists: Sequence[Rows]) -> _Pairs | None:
+    """Steps with nearly the same twist, in direction and in size."""
+    one, other = twists
+    if len(other) <= CANDIDATES:
         return None
-    alike = _cosines(latent[queries], latents)
-    right = alike[np.arange(len(queries)), best[queries]]
-    others = rng.integers(len(latents), size=(len(queries), CANDIDATES - 1))
-    rivals = np.take_along_axis(alike, others, axis=1)
-    rivals[others == best[queries][:, None]] = -1
-    found = float((right > rivals.max(1)).mean())
-    return len(queries), float(near.max(1)[queries].mean()), right.mean(), alike.mean(), found
+    near = _cosines(one, other)
+    sizes = np.linalg.norm(one, axis=1)[:, None] / np.linalg.norm(other, axis=1).clip(1e-9)
+    near[(sizes < SIZES[0]) | (sizes > SIZES[1])] = -1
+    asked = np.flatnonzero(near.max(1) >= ALIKE)
+    if not len(asked):
+        return None
+    return _Pairs(asked, near.argmax(1)[asked], float(near.max(1)[asked].mean()))
+
+
+def _retrieved(
+    codes: Sequence[Rows], pairs: _Pairs, rng: np.random.Generator
+) -> tuple[float, float, float]:
+    """How alike the codes of pairs are, those of any two steps, and how often the pair is found."""
+    one, other = codes
+    alike = _cosines(one[pairs.asked], other)
+    right = alike[np.arange(len(pairs.asked)), pairs.right]
+    rivals = rng.integers(len(other), size=(len(pairs.asked), CANDIDATES - 1))
+    rivalry = np.take_along_axis(alike, rivals, axis=1)
+    rivalry[rivals == pairs.right[:, None]] = -1
+    return float(right.mean()), float(alike.mean()), float((right > rivalry.max(1)).mean())
 
 
 def sensitivities(

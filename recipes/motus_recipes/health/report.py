@@ -176,7 +176,7 @@ def inspect_codec(
         reconstruction=[row for m in measured for row in m.views],
         probes=[row for m in measured for row in m.probes],
         twists=[row for m in measured for row in m.twists],
-        crossings=list(crossings(data, codes)),
+        crossings=list(crossings(codec, data, codes)),
         appearance=list(sensitivities(opened, data, latents)),
     )
 

@@ -1,8 +1,9 @@
 """The demo's page: one HTML file that opens from disk, pictures and films inside."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,15 +20,46 @@ from motus_recipes.reports.markup import (
     write_html,
 )
 from motus_recipes.reports.mode_page import MODE_TITLES
-
-if TYPE_CHECKING:
-    from motus_recipes.showcase import DemoReport
+from motus_recipes.training.stages import StageReport
 
 HEAD_ROWS = 48  # of the flow canvas
 FRAMES = (0, 6, 12)  # of the episode whose canvas and flow are shown
 
 
-def write_page(folder: Path, report: "DemoReport", dataset: Path, run: Path) -> Path:
+@dataclass(frozen=True)
+class Success:
+    """Closed-loop success of the exported policy, with its 95 % Wilson interval."""
+
+    rate: float
+    low: float
+    high: float
+    episodes: int
+    untrained_rate: float
+
+
+@dataclass(frozen=True)
+class DemoReport:
+    """The table that the demo ends with.
+
+    Attributes:
+        success: Of the exported policy, against one with its initial weights.
+        stages: Losses of each stage.
+        latent: Health of the latent actions, by dataset.
+        open_loop: Error of the predicted actions and frames on a recorded episode, by mode.
+        seconds: Wall time of each part.
+        page: What a person would look at.
+    """
+
+    success: Success
+    stages: tuple[StageReport, ...]
+    latent: Mapping[str, Any]
+    open_loop: Mapping[str, Mapping[str, Any]]
+    seconds: Mapping[str, float]
+    bundle: Path
+    page: Path
+
+
+def write_page(folder: Path, report: DemoReport, dataset: Path, run: Path) -> Path:
     """Write `index.html`; everything it shows lies inside it."""
     success, modes = report.success, MODE_TITLES.items()
     sections = [
@@ -92,7 +124,7 @@ def _canvas_and_flow(dataset: UnifiedDataset) -> UInt8[np.ndarray, "h w 3"]:
     return np.concatenate(columns, axis=1)
 
 
-def _stage_rows(report: "DemoReport") -> list[dict[str, Any]]:
+def _stage_rows(report: DemoReport) -> list[dict[str, Any]]:
     return [
         {
             "stage": stage.name,

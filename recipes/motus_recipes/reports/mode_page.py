@@ -1,12 +1,10 @@
 """The five modes on a page: films, action plots and how near they came."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from motus_recipes.evaluation.samples import SampleReport
 from motus_recipes.reports.markup import details, figure, film, plot_file, table
-
-if TYPE_CHECKING:
-    from motus_recipes.evaluation.sampling import SampleReport
 
 MODE_TITLES = {
     "vla": "policy: actions from the picture and words",
@@ -17,7 +15,7 @@ MODE_TITLES = {
 }
 
 
-def mode_sections(samples: Sequence[tuple[str, "SampleReport"]]) -> list[str]:
+def mode_sections(samples: Sequence[tuple[str, SampleReport]]) -> list[str]:
     """Films, then plots, then numbers; what runs did in one mode stands side by side.
 
     Args:
@@ -44,7 +42,7 @@ def mode_sections(samples: Sequence[tuple[str, "SampleReport"]]) -> list[str]:
     ]
 
 
-def _row(run: str, sample: "SampleReport") -> dict[str, Any]:
+def _row(run: str, sample: SampleReport) -> dict[str, Any]:
     return {
         **({"run": run} if run else {}),
         "mode": sample.mode,
@@ -63,7 +61,7 @@ def _part(title: str, rows: list[dict[str, Any]]) -> str:
     return f"<h3>{title}</h3>{table(rows, title)}" if rows else ""
 
 
-def _sets(run: str, sample: "SampleReport") -> list[dict[str, Any]]:
+def _sets(run: str, sample: SampleReport) -> list[dict[str, Any]]:
     """Frechet distances of what was predicted, and of standing still."""
     return [
         {
@@ -82,7 +80,7 @@ def _sets(run: str, sample: "SampleReport") -> list[dict[str, Any]]:
     ]
 
 
-def _beside(run: str, sample: "SampleReport") -> list[dict[str, Any]]:
+def _beside(run: str, sample: SampleReport) -> list[dict[str, Any]]:
     """The policy's inverse dynamics and the baselines'."""
     return [
         {
@@ -96,7 +94,7 @@ def _beside(run: str, sample: "SampleReport") -> list[dict[str, Any]]:
     ]
 
 
-def _channels(sample: "SampleReport") -> list[dict[str, Any]]:
+def _channels(sample: SampleReport) -> list[dict[str, Any]]:
     return [
         {
             "channel": score.channel,

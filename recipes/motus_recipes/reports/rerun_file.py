@@ -14,7 +14,7 @@ from motus_adapters import check_free, replacing
 from motus_embodiments import DataError, MissingError, UsageError
 
 if TYPE_CHECKING:
-    from motus_recipes.evaluation.sampling import SampleReport
+    from motus_recipes.evaluation.samples import SampleReport
     from motus_recipes.reports.run_files import RunFiles
 
 SUFFIX = ".rrd"  # the viewer opens no other

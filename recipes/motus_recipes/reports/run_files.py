@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from motus_embodiments import DataError
 from motus_recipes.evaluation.closed_loop import EvalReport, read_evaluation_file
 from motus_recipes.evaluation.comparing import EVALUATIONS
-from motus_recipes.evaluation.sampling import SAMPLES, SampleReport, SamplesReport
+from motus_recipes.evaluation.samples import SAMPLES, SampleReport, SamplesReport
 
 SAMPLED = "samples"  # folder in a run
 
