@@ -48,13 +48,15 @@ lock: $(STAMP) ## Pin all dependencies again, with hashes and without addresses
 clean: ## Remove the virtual environment and what tools leave behind
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
-$(STAMP): requirements/lock.txt pyproject.toml adapters/lerobot_policy_motus/pyproject.toml
+$(STAMP): requirements/lock.txt requirements/without_dependencies.txt pyproject.toml adapters/lerobot_policy_motus/pyproject.toml
 	@python=$$(bash requirements/find_python.sh) && \
 	echo "setting up .venv with $$python (some minutes the first time)" >&2 && \
 	{ [ -x $(BIN)/python ] || "$$python" -m venv .venv; } && \
 	{ [ -x $(BIN)/uv ] || $(BIN)/python -m pip install --quiet uv==$(UV_VERSION); } && \
 	export UV_COMPILE_BYTECODE=1 && \
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/lock.txt && \
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes \
+	  -r requirements/without_dependencies.txt && \
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e . \
 	  -e adapters/lerobot_policy_motus && \
 	touch $@
