@@ -28,6 +28,10 @@ STATE, ACTION, HEAD, IMAGES = (
     "observation.image",
     "observation.images.",
 )
+PADDING = "max_state_dim"  # the option of policies that pad numbers and stand in for cameras
+FITTING = ("image_resolution", "resize_imgs_with_padding")  # options of those that fit pictures
+WHOLE = f"is it whole, and from this release? weights lie in {WEIGHTS}"
+HUB = f"where {CONFIG} or {PROCESSORS[0]} name something on the hub, a folder can stand"
 RATIO = 0.01  # by how much width to height of two pictures may differ
 
 
@@ -62,10 +66,13 @@ class LeRobotDriver:
         self.folder, self.instruction = folder, instruction
         with _explained(folder):
             config = _config(folder, device)
+            self._before, self._after = _processors(folder, config, device)
+            self._names, statistics = _names(config, self._before), _statistics(self._before)
+            self._cameras = _check_inputs(folder, config, self._names, statistics, simulator)
             self._shapes = {key: tuple(f.shape) for key, f in config.input_features.items()}
-            self._cameras = _check_inputs(folder, config.input_features, simulator)
+            self._fits_itself = any(getattr(config, option, None) for option in FITTING)
             _check_action(folder, config.output_features, simulator)
-            self._policy, self._before, self._after = _open(folder, config, device)
+            self._policy = _policy(folder, config)
         self.contract = f"lerobot {version('lerobot')} {config.type} {_digest(folder)[:16]}"
 
     def reset(self, seed: int) -> None:
@@ -76,27 +83,28 @@ class LeRobotDriver:
     def actions(self, simulator: Simulator, observation: Observation) -> Float[np.ndarray, "t a"]:
         """One command."""
         batch: dict[str, Any] = {"task": [self.instruction or simulator.instruction]}
-        for key, shape in self._shapes.items():
-            if key == STATE:
-                batch[key] = torch.from_numpy(np.asarray(observation.state, np.float32))[None]
-            else:
-                picture = self._fit(key, observation.images[self._cameras[key]], shape)
-                batch[key] = torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255
+        if STATE in self._names:
+            state = np.asarray(observation.state, np.float32)
+            batch[self._names[STATE]] = torch.from_numpy(state)[None]
+        for key, camera in self._cameras.items():
+            picture = self._fit(key, observation.images[camera])
+            batch[self._names[key]] = torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255
         with torch.inference_mode():
             action = self._after(self._policy.select_action(self._before(batch)))
         found: np.ndarray = action.cpu().numpy().astype(np.float32)
         return found
 
-    def _fit(
-        self, key: str, picture: UInt8[np.ndarray, "h w 3"], shape: tuple[int, ...]
-    ) -> UInt8[np.ndarray, "H W 3"]:
+    def _fit(self, key: str, picture: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "H W 3"]:
         """The picture at the policy's size, never larger than it was drawn.
+
+        One that fits pictures itself gets it as it was drawn: the size that it declares is that of
+        the policy it was tuned from.
 
         Raises:
             MismatchError: It is smaller, or of another shape.
         """
-        (height, width), (own_height, own_width) = picture.shape[:2], shape[1:]
-        if (height, width) == (own_height, own_width):
+        (height, width), (own_height, own_width) = picture.shape[:2], self._shapes[key][1:]
+        if self._fits_itself or (height, width) == (own_height, own_width):
             return picture.copy()
         bent = abs(width / height * own_height / own_width - 1) > RATIO
         if bent or height < own_height:
@@ -124,50 +132,122 @@ def _config(folder: Path, device: str) -> Any:
     return config
 
 
-def _open(folder: Path, config: Any, device: str) -> tuple[Any, Any, Any]:
-    """Policy, preprocessor and postprocessor, as LeRobot's factory makes them."""
-    from lerobot.policies import get_policy_class, make_pre_post_processors
+def _processors(folder: Path, config: Any, device: str) -> tuple[Any, Any]:
+    """Preprocessor and postprocessor, as LeRobot's factory makes them."""
+    from lerobot.policies import make_pre_post_processors
 
-    with redirect_stdout(sys.stderr):  # LeRobot tells on stdout that it loads
-        policy = get_policy_class(config.type).from_pretrained(folder, config=config, strict=True)
     before, after = make_pre_post_processors(
         config,
         pretrained_path=str(folder),
         preprocessor_overrides={"device_processor": {"device": device}},
     )
-    return policy.eval(), before, after
+    return before, after
+
+
+def _policy(folder: Path, config: Any) -> Any:
+    """The policy, as LeRobot's own class opens it."""
+    from lerobot.policies import get_policy_class
+
+    kind = get_policy_class(config.type)
+    ours = kind.__module__.startswith("lerobot.")  # a plugin may keep its weights elsewhere
+    if ours and not (folder / WEIGHTS).is_file():
+        raise DataError(f"{folder} is no whole policy: there is no {WEIGHTS}", hint=WHOLE)
+    with redirect_stdout(sys.stderr):  # LeRobot tells on stdout that it loads
+        policy = kind.from_pretrained(folder, config=config, strict=True)
+    if ours:
+        _check_weights(folder, policy)
+    return policy.eval()
+
+
+def _check_weights(folder: Path, policy: Any) -> None:
+    """Hold the policy against its file: LeRobot's pi0.5 goes on with random weights.
+
+    Raises:
+        DataError: They differ, or some of the policy's are not in the file.
+    """
+    from safetensors import safe_open
+
+    own = policy.state_dict()
+    taken, renamed = {}, False
+    with safe_open(folder / WEIGHTS, "pt") as file:
+        for name in file.keys():  # noqa: SIM118
+            key = name if name in own else f"model.{name}"
+            if key not in own:
+                renamed = True
+                continue
+            stored = file.get_tensor(name)
+            if stored.shape != own[key].shape or not torch.equal(stored.to(own[key]), own[key]):
+                raise DataError(f"LeRobot did not take '{name}' of {folder / WEIGHTS}", hint=WHOLE)
+            taken[own[key].data_ptr()] = key  # tied tensors are stored once
+    left = [key for key, value in own.items() if value.data_ptr() not in taken]
+    if left and not (renamed and taken):
+        raise DataError(f"{folder / WEIGHTS} has no '{left[0]}'", hint=WHOLE)
+
+
+def _names(config: Any, before: Any) -> dict[str, str]:
+    """What each input was called in the recordings; the preprocessor may rename it."""
+    renamed = {
+        new: old
+        for step in before.steps
+        for old, new in (getattr(step, "rename_map", None) or {}).items()
+    }
+    return {key: renamed.get(key, key) for key in config.input_features}
+
+
+def _statistics(before: Any) -> Mapping[str, Any]:
+    """Of the recordings that the policy was trained on, by the name of the input."""
+    return next((step.stats for step in before.steps if getattr(step, "stats", None)), {})
 
 
 def _check_inputs(
-    folder: Path, features: Mapping[str, Any], simulator: Simulator
+    folder: Path,
+    config: Any,
+    names: Mapping[str, str],
+    statistics: Mapping[str, Any],
+    simulator: Simulator,
 ) -> dict[str, str]:
     """The simulator's camera for each picture that the policy sees.
+
+    A policy that pads declares what its ancestor saw. What it was trained on itself is in its
+    statistics; cameras that are not among them are blank to it, as in LeRobot's own evaluation.
 
     Raises:
         MismatchError: It wants something that the simulator's robot has not.
     """
     card = load_card(simulator.card)
+    pads = hasattr(config, PADDING)
     by_role = {seen: card.camera(seen) for seen in simulator.cameras}
     cameras = {}
-    for key, feature in features.items():
+    for key, feature in config.input_features.items():
+        name = names[key]
         if key == STATE:
-            _check_width(folder, key, feature.shape, len(card.recorded_state), simulator)
+            known = statistics.get(STATE, {}).get("mean") if pads else None
+            shape = tuple(feature.shape) if known is None else np.shape(known)
+            if known is not None or shape != (getattr(config, PADDING, None),):
+                _check_width(folder, key, shape, len(card.recorded_state), simulator)
             continue
-        if key == HEAD:
+        if name == HEAD:
             found = [seen for seen, camera in by_role.items() if camera and camera.role == "head"]
         else:
-            wanted = card.camera(key) if key.startswith(IMAGES) else None
+            wanted = card.camera(name) if name.startswith(IMAGES) else None
             found = [seen for seen, camera in by_role.items() if wanted and camera == wanted]
-        if not found:
-            given = ", ".join([STATE, *(IMAGES + seen for seen in simulator.cameras)])
-            raise MismatchError(
-                f"{folder} wants '{key}', {simulator.name} gives {given}",
-                hint=f"another name of a camera can be an alias in ./embodiments/{card.name}.yaml"
-                if key.startswith(IMAGES)
-                else "evaluate it where it was trained",
-            )
-        cameras[key] = found[0]
+        if found:
+            cameras[key] = found[0]
+        elif not (pads and name.startswith(IMAGES) and not {key, name} & {*statistics}):
+            raise _missing(folder, name, simulator)
+    if pads and not cameras:
+        raise _missing(folder, ", ".join(names[key] for key in names if key != STATE), simulator)
     return cameras
+
+
+def _missing(folder: Path, name: str, simulator: Simulator) -> MismatchError:
+    given = ", ".join([STATE, *(IMAGES + seen for seen in simulator.cameras)])
+    return MismatchError(
+        f"{folder} wants '{name}', {simulator.name} gives {given}",
+        hint=f"another name of a camera can be an alias in ./embodiments/{simulator.card}.yaml"
+        if name.startswith(IMAGES)
+        else "evaluate it where it was trained",
+    )
 
 
 def _check_action(folder: Path, features: Mapping[str, Any], simulator: Simulator) -> None:
@@ -218,6 +298,6 @@ def _explained(folder: Path) -> Iterator[None]:
         raise DataError(
             f"LeRobot {version('lerobot')} cannot open {folder}: "
             f"{type(error).__name__}: {told[0] if told else 'no message'}",
-            hint=f"is it whole, and from this release? weights lie in {WEIGHTS}",
+            hint=HUB if "huggingface.co" in str(error) else WHOLE,
             where=str(folder),
         ) from error
