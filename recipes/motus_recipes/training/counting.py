@@ -125,23 +125,28 @@ def _run(model: ModelConfig, batch: int) -> Step:
 
         flops, plain = _measure(network, loss)
         network.checkpointing = True
-        _, checkpointed = _measure(network, loss)
+        checkpointed = _most(network, loss)
     return Step({}, tokens, flops, plain, checkpointed)
 
 
 def _measure(module: nn.Module, loss: Callable[[], Tensor]) -> tuple[float, float]:
     """Operations of forward and backward, and most bytes at once, gradients left out."""
+    with FlopCounterMode(display=False) as counter:
+        most = _most(module, loss)
+    return counter.get_total_flops(), most
+
+
+def _most(module: nn.Module, loss: Callable[[], Tensor]) -> float:
+    """Most bytes at once in forward and backward, gradients left out."""
     hooks = [  # gradients are counted apart
         parameter.register_post_accumulate_grad_hook(lambda p: setattr(p, "grad", None))
         for parameter in module.parameters()
     ]
-    with FlopCounterMode(display=False) as counter:
-        loss().backward()
     with _Allocated(module) as allocated:
         loss().backward()
     for hook in hooks:
         hook.remove()
-    return counter.get_total_flops(), allocated.highest
+    return allocated.highest
 
 
 class _Allocated(TorchDispatchMode):
