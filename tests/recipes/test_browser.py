@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 
 from motus_recipes import report
@@ -112,6 +114,19 @@ def test_it_loads_alone_and_fits(name: str, size: tuple[int, int], pages: Any, v
             .map(e => e.outerHTML.slice(0, 80))"""
     )
     assert hidden == []
+
+
+def shadows(box: Any) -> list[bool]:
+    """Whether the left and the right edge of a box are dark."""
+    shot = cv2.imdecode(np.frombuffer(box.screenshot(), np.uint8), cv2.IMREAD_GRAYSCALE)
+    return [bool(np.median(shot[:, column]) < 230) for column in (1, -2)]
+
+
+def test_a_table_has_a_shadow_where_it_goes_on(pages: Any, visit: Any) -> None:
+    box = visit(pages["report"], PHONE).page.locator(".wide").first
+    assert shadows(box) == [False, True]
+    box.evaluate("box => { box.scrollLeft = box.scrollWidth }")
+    assert shadows(box) == [True, False]
 
 
 @pytest.mark.parametrize("name", PAGES)

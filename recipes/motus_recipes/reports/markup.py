@@ -124,10 +124,16 @@ img, video { max-width: 100% } .plot, video { width: 27rem }
 .pixels, video { image-rendering: pixelated }
 figure { display: inline-block; margin: 0 1rem 1rem 0; vertical-align: top; max-width: 100% }
 figcaption { font-size: .85rem; color: #444 }
-.wide { overflow-x: auto } :focus-visible { outline: 3px solid #1864ab }
+.wide { overflow-x: auto; background: /* a shadow at the end that has more, covered at the end */
+  linear-gradient(90deg, #fafafa 50%, #fafafa00) 0 0 / 2rem 100% no-repeat local,
+  linear-gradient(270deg, #fafafa 50%, #fafafa00) 100% 0 / 2rem 100% no-repeat local,
+  linear-gradient(90deg, #0003, #0000) 0 0 / .8rem 100% no-repeat scroll,
+  linear-gradient(270deg, #0003, #0000) 100% 0 / .8rem 100% no-repeat scroll }
+:focus-visible { outline: 3px solid #1864ab }
 table { border-collapse: collapse } th, td { padding: .2rem .8rem; text-align: left }
 th, td { vertical-align: top; white-space: nowrap }
 .long { white-space: normal; min-width: 16rem; overflow-wrap: anywhere }
-tbody tr { border-top: 1px solid #ddd } summary { cursor: pointer }
+tbody tr { border-top: 1px solid #ddd } details { margin: .7rem 0 }
+summary { cursor: pointer; padding-left: 1.2rem; text-indent: -1.2rem }
 </style>
 """
