@@ -116,3 +116,13 @@ def test_a_dataset_is_cached_within_the_limit(tmp_path: Path, write: Callable[..
     recipe = load_recipe("full", overrides=["engine.cache=0.00001"])
     with pytest.raises(UsageError, match="allows"):
         train(recipe, run=tmp_path / "run", data={"target": data})
+
+
+def test_a_dataset_that_may_only_be_read_is_cached_elsewhere(tmp_path: Path, write, monkeypatch):
+    data = write(tmp_path / "data", episodes=2)
+    before = {path: path.stat().st_mtime_ns for path in data.rglob("*")}
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("os.access", lambda path, mode: data not in (path, *Path(path).parents))
+    cached = open_cached("data", data, replace(SIZES["tiny"], canvas=(64, 64)))
+    assert cached.folders.root.is_relative_to(tmp_path / "home" / "motus" / "datasets")
+    assert {path: path.stat().st_mtime_ns for path in data.rglob("*")} == before

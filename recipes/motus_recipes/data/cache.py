@@ -107,7 +107,9 @@ def open_cached(
     flow: str = "dis",
     limit: int = 10**11,
 ) -> Cached:
-    """The arrays of a dataset for a model, built beside it when they aren't there yet.
+    """The arrays of a dataset for a model, built when they aren't there yet.
+
+    They lie beside the dataset, or, where that may only be read, in the user's cache folder.
 
     Args:
         name: The recipe's name for it.
@@ -126,7 +128,7 @@ def open_cached(
     manifest = (path / "meta" / "motus.json").read_bytes()
     terms = json.dumps([CACHE_VERSION, model.canvas, asdict(model.window), method.name])
     key = hashlib.sha256(manifest + terms.encode()).hexdigest()[:16]
-    folders = FolderCache(path / CACHE / "arrays", limit)
+    folders = FolderCache(_place(path, manifest) / "arrays", limit)
     folder = folders.get(
         key,
         _size(dataset, model),
@@ -151,6 +153,14 @@ def open_cached(
         key=key,
         folders=folders,
     )
+
+
+def _place(path: Path, manifest: bytes) -> Path:
+    """Beside the dataset; where nothing can be written there, in the user's own cache."""
+    if os.access(path, os.W_OK):
+        return path / CACHE
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return home / "motus" / "datasets" / hashlib.sha256(manifest).hexdigest()[:16]
 
 
 def _size(dataset: UnifiedDataset, model: ModelConfig) -> int:
