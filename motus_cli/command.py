@@ -72,6 +72,16 @@ def _at_home(value: Any) -> Any:
     return Path(os.path.expanduser(value)) if isinstance(value, Path) else value
 
 
+_REMEDIES = {
+    errno.EROFS: "name a place that can be written to",
+    errno.EACCES: "you may not use it (`ls -ld` shows who may); name another place",
+    errno.EPERM: "you may not change it (`ls -ld` and `lsattr` show why); name another place",
+    errno.ENOENT: "it, or the folder that it is to lie in, is not there",
+    errno.ENOTDIR: "a part of this path is a file; name another place",
+    errno.EISDIR: "this is a folder; name a file",
+}
+
+
 def explained(error: Exception, place: object = None) -> MotusError:
     """The MotusError that says what `error` means to a user.
 
@@ -91,7 +101,9 @@ def explained(error: Exception, place: object = None) -> MotusError:
             where=target,
         )
     if isinstance(error, OSError) and error.filename is not None:
-        return DataError(f"'{where}': {error.strerror}", where=where)
+        return DataError(
+            f"'{where}': {error.strerror}", hint=_REMEDIES.get(error.errno or 0), where=where
+        )
     if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("motus_"):
         hint = "`motus doctor` says how to install it"
         return MissingError(f"the package '{error.name}' is not installed", hint=hint)

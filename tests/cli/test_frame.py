@@ -105,6 +105,12 @@ def test_a_full_disk_names_the_place(motus, converting):
     assert "error: no space left on the disk of 'data/pick'" in ran.err
 
 
+def test_a_place_that_may_only_be_read_is_named_with_a_way_out(motus, converting):
+    converting(fails_with(OSError(errno.EROFS, "Read-only file system", "data/pick")))
+    ran = motus(*CONVERT)
+    assert ran.err.startswith("error: 'data/pick': Read-only file system\n\nhint: name a place")
+
+
 def test_a_traceback_is_shown_only_with_debug(motus, converting):
     converting(fails_with(ZeroDivisionError("oh")))
     ran = motus(*CONVERT)
