@@ -19,7 +19,6 @@ class Point:
         "rate": 10.0,
         "max_steps": 20,
         "cameras": ("top",),
-        "has_expert": True,
         "versions": {"point": "1"},
     }
 

@@ -19,7 +19,8 @@ HOST = Path(__file__).with_name("sim_host.py")
 
 def point(task, size, steps=20):
     command = [sys.executable, "-u", str(SERVE), str(HOST), task, "", str(size)]
-    simulator = WorkerSimulator(f"fake:{task}", "pusht", "walk", Worker(command, 30.0, 5.0))
+    worker = Worker(command, 30.0, 5.0)
+    simulator = WorkerSimulator(f"fake:{task}", "pusht", "walk", worker, has_expert=True)
     simulator.max_steps = steps
     return simulator
 

@@ -20,7 +20,8 @@ HOST = Path(__file__).with_name("sim_host.py")
 
 def started(task="well", seconds=5.0):
     command = [sys.executable, "-u", str(SERVE), str(HOST), task, "", "16"]
-    return WorkerSimulator("fake:Point", "pusht", "walk", Worker(command, 30.0, seconds))
+    worker = Worker(command, 30.0, seconds)
+    return WorkerSimulator("fake:Point", "pusht", "walk", worker, has_expert=True)
 
 
 @pytest.fixture
@@ -105,7 +106,7 @@ def test_a_host_that_does_not_start_is_named(tmp_path):
     broken.write_text("import no_such_simulator\n")
     command = [sys.executable, "-u", str(SERVE), str(broken), "t", "", "16"]
     with pytest.raises(SimulatorError, match="no_such_simulator"):
-        WorkerSimulator("fake:Point", "pusht", "walk", Worker(command, 30.0))
+        WorkerSimulator("fake:Point", "pusht", "walk", Worker(command, 30.0), has_expert=True)
 
 
 def test_without_an_expert_that_is_said(simulator):

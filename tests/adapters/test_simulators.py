@@ -78,10 +78,21 @@ def test_a_simulator_keeps_its_promises(opened, name):
         "metaworld:drawer-open-v3",
         "robosuite:Lift-Panda",
         "robosuite:Stack-UR5e",
-        pytest.param("robosuite:Door-Panda", marks=pytest.mark.slow),
-        pytest.param("robosuite:Door-UR5e", marks=pytest.mark.slow),
-        pytest.param("robosuite:Stack-Sawyer", marks=pytest.mark.slow),
-        pytest.param("libero:libero_object/0", marks=pytest.mark.slow),
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in (
+                "robosuite:Door-Panda",
+                "robosuite:Door-UR5e",
+                "robosuite:Stack-Sawyer",
+                "robosuite:NutAssembly-Panda",
+                "robosuite:NutAssemblySquare-Panda",
+                "robosuite:NutAssemblyRound-Panda",
+                "robosuite:PickPlaceCan-Panda",
+                "robosuite:TwoArmLift-Panda+Panda",
+                "robosuite:TwoArmHandover-Panda+Panda",
+                "libero:libero_object/0",
+            )
+        ),
     ],
 )
 def test_an_expert_solves_its_task_from_a_disturbed_start(opened, name):
@@ -172,7 +183,11 @@ def test_each_of_two_arms_follows_its_own_numbers(two_arms):
 def test_an_arm_that_no_expert_can_drive_is_listed_as_such():
     assert find_entry("robosuite:Stack-Panda").has_expert
     assert not find_entry("robosuite:Stack-Jaco").has_expert
+    assert find_entry("robosuite:TwoArmLift-Panda+Panda").has_expert
+    assert find_entry("robosuite:PickPlaceCan-UR5e").has_expert
+    assert not find_entry("robosuite:NutAssembly-UR5e").has_expert
     assert not find_entry("robosuite:TwoArmLift-Baxter").has_expert
+    assert not find_entry("robosuite:TwoArmTransport-Panda+Panda").has_expert
     with pytest.raises(UsageError, match="no simulator named"):
         find_entry("robosuite:TwoArmLift-Panda")
 

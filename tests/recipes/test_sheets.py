@@ -161,7 +161,16 @@ def hold_against_the_expert(name: str) -> None:
         "robosuite:Stack-Panda",
         *(
             pytest.param(name, marks=pytest.mark.slow)
-            for name in ("robosuite:Lift-UR5e", "robosuite:Door-Panda", "libero:libero_10/0")
+            for name in (
+                "robosuite:Lift-UR5e",
+                "robosuite:Door-Panda",
+                "robosuite:NutAssembly-Panda",
+                "robosuite:NutAssemblySquare-Panda",
+                "robosuite:PickPlaceCan-Panda",
+                "robosuite:TwoArmLift-Panda+Panda",
+                "robosuite:TwoArmHandover-Panda+Panda",
+                "libero:libero_10/0",
+            )
         ),
     ],
 )

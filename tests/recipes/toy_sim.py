@@ -97,7 +97,8 @@ def killed(_name: str) -> WorkerSimulator:
     """A simulator in a process of its own, which is killed in the middle of one episode."""
     host = Path(__file__).parents[1] / "adapters" / "sim_host.py"
     command = [sys.executable, "-u", str(SERVE), str(host), "killed", "", "16"]
-    return WorkerSimulator("toy:Point", "pusht", "walk", Worker(command, 60.0, 20.0))
+    worker = Worker(command, 60.0, 20.0)
+    return WorkerSimulator("toy:Point", "pusht", "walk", worker, has_expert=True)
 
 
 def short(name: str) -> Simulator:

@@ -49,7 +49,8 @@ def open_simulator(name: str, image_size: ImageSize = 128) -> Simulator:
         host = SERVE.with_name(family.host)
         command = [python, "-u", SERVE, host, entry.task, entry.robot, image_size]
         worker = Worker([str(part) for part in command])
-        return WorkerSimulator(name, entry.card, entry.instruction, worker)
+        told = entry.instruction
+        return WorkerSimulator(name, entry.card, told, worker, has_expert=entry.has_expert)
     try:
         module = import_module(f"motus_adapters.sims.{family.module}")
     except ImportError as error:

@@ -28,7 +28,7 @@ class Family(BaseModel):
         robots: Robot -> embodiment card; then a task's name is `TASK-ROBOT`.
         pairs: The same of robots with two arms, and of two robots, for `pair_tasks`.
         card: Embodiment card of the robot, where a host knows one only.
-        experts: The tasks that have a scripted expert.
+        experts: What has a scripted expert: a task, or one with one robot, as `TASK-ROBOT`.
         unskilled: The robots that no expert can drive.
         tasks: Task -> what the robot is told.
         pair_tasks: The same for tasks that want two arms.
@@ -105,7 +105,8 @@ class Entry:
     @property
     def has_expert(self) -> bool:
         """Whether a scripted expert knows how to do it."""
-        known = self.family.experts == "all" or self.task in self.family.experts
+        names = {self.task, f"{self.task}-{self.robot}"}
+        known = self.family.experts == "all" or not names.isdisjoint(self.family.experts)
         return known and self.robot not in self.family.unskilled
 
 

@@ -170,16 +170,18 @@ class WorkerSimulator:
         card: Embodiment card of its robot.
         instruction: What the robot is told.
         worker: The process; started here.
+        has_expert: Whether its scripted expert knows what to do.
     """
 
-    def __init__(self, name: str, card: str, instruction: str, worker: Worker) -> None:
-        self.name, self.card, self._worker = name, card, worker
+    def __init__(
+        self, name: str, card: str, instruction: str, worker: Worker, *, has_expert: bool
+    ) -> None:
+        self.name, self.card, self._worker, self.has_expert = name, card, worker, has_expert
         about = worker.start()
         self.instruction: str = about.get("instruction") or instruction
         self.rate = float(about["rate"])
         self.max_steps = int(about["max_steps"])
         self.cameras: tuple[str, ...] = tuple(about["cameras"])
-        self.has_expert = bool(about["has_expert"])
         self.versions: Mapping[str, str] = dict(about["versions"])
         self._success = False
         self._signals: Mapping[str, float] = {}

