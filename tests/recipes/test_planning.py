@@ -41,7 +41,7 @@ print(status("VmHWM") - before)
     ("size", "batch", "again"),
     [
         ("tiny", 4, False),
-        ("tiny", 16, True),
+        pytest.param("tiny", 16, True, marks=pytest.mark.slow),
         pytest.param("small", 1, False, marks=pytest.mark.slow),
     ],
 )
