@@ -258,7 +258,7 @@ def test_memory_does_not_grow_with_episodes(layouts, tmp_path, monkeypatch):
 def test_inspect_source(pusht_source):
     report = inspect_source(pusht_source)
     assert (report.format, report.episodes, report.frames) == ("zarr", 5, sum(range(8, 13)))
-    assert report.cameras == {"img": (48, 64)}
+    assert report.cameras == {"img": (64, 48)}
     roles = {column.name: column.role for column in report.columns}
     assert roles == {"action": "action", "agent_pos": "state"}
     assert 199 < report.columns[0].low[0] < report.columns[0].high[0] < 201

@@ -49,7 +49,7 @@ class SourceReport:
         frames: Their frames.
         rate: Frames a second of the first recording, None where not stored.
         task: Of the first recording, None where not stored.
-        cameras: Camera -> (height, width).
+        cameras: Camera -> (width, height).
         columns: Numeric columns with the ranges of up to 50 recordings.
         action_kind: What the actions are, None where not stored.
         warnings: Where metadata and files contradict each other.
@@ -274,7 +274,7 @@ def _size(recording: Recording, camera: str, bad: list[tuple[str, str]]) -> tupl
     except DataError as error:
         bad.append((recording.name, error.message))
         view = None
-    return (0, 0) if view is None else (view.shape[0], view.shape[1])
+    return (0, 0) if view is None else (view.shape[1], view.shape[0])
 
 
 def _fitting(recording: Recording) -> list[Card]:
