@@ -29,6 +29,7 @@ SLIPPED = 0.08  # m between it and the hand
 # Of a nut and its peg, and the can.
 PEG = 0.15  # m from a peg's middle to where a nut is above it
 THIN = 0.005  # m above a nut's middle that it is held
+LOST = 0.03  # m between its handle and the hand
 PATIENCE = 50  # steps that a way may take
 ALIGNED = 1 + 2 * np.cos(0.06)  # trace of a rotation by 0.06 rad
 
@@ -121,11 +122,13 @@ def _nut(task: Any, arm: Any, number: int) -> Steps:
     def handle(height: float) -> Array:
         return task.site(nut.important_sites["handle"]) + height * UP
 
-    def carry(goal: Array, turn: Array, near: float = NEAR) -> Steps:
-        def hand() -> Array:
-            return arm.hand() + goal - task.place(body)
-
-        return reach(arm, hand, CLOSED, turn, near, PATIENCE)
+    def carry(goal: Array, turn: Array, near: float) -> Steps:
+        for _ in range(PATIENCE):
+            off = goal - task.place(body)
+            there = np.linalg.norm(off) < near and _is_turned(arm, turn)
+            if there or np.linalg.norm(arm.hand() - handle(0.0)) > LOST:
+                return
+            yield arm.go(arm.hand() + off, CLOSED, turn)
 
     def level() -> Array:
         return task.rotation(end * UP) @ task.frame(body).T @ arm.turned()
@@ -135,11 +138,9 @@ def _nut(task: Any, arm: Any, number: int) -> Steps:
     yield from reach(arm, lambda: handle(THIN), OPEN, turn, PRECISE, PATIENCE)
     yield from stay(arm, CLOSED, CLOSE_STEPS, turn)
     yield from carry(np.array([*task.place(body)[:2], over[2]]), turn, ROUGHLY)
-    if np.linalg.norm(arm.hand() - handle(0.0)) < SLIPPED:
-        yield from carry(over, level(), ROUGHLY)
-        yield from face(arm, CLOSED, level())
-        yield from carry(over, level(), PRECISE)
-        yield from carry(peg, level())
+    yield from carry(over, level(), ROUGHLY)
+    yield from carry(over, level(), PRECISE)
+    yield from carry(peg, level(), NEAR)
     turn = arm.turned()
     yield from stay(arm, OPEN, OPEN_STEPS, turn)
     yield from way(arm, arm.hand() + CARRY * UP, OPEN, turn)
@@ -222,9 +223,13 @@ def face(arm: Any, opening: float, turn: Array) -> Steps:
     """Where the hand is, until it is turned, or has tried for long enough."""
     place = arm.hand()
     for _ in range(PATIENCE):
-        if np.trace(turn.T @ arm.turned()) > ALIGNED:
+        if _is_turned(arm, turn):
             return
         yield arm.go(place, opening, turn)
+
+
+def _is_turned(arm: Any, turn: Array) -> bool:
+    return bool(np.trace(turn.T @ arm.turned()) > ALIGNED)
 
 
 def least(angle: float, period: float) -> float:
