@@ -51,7 +51,7 @@ class CodecConfig:
     size: tuple[int, int] = (72, 64)
     views: Boxes = ((0, 0, 64, 48), (0, 48, 32, 24), (32, 48, 32, 24))
     widths: tuple[int, ...] = (16, 32, 48)
-    hidden: int = 192
+    hidden: int = 288
     motion: int = 14
     frame: Literal["base", "camera"] = "camera"
     autoencoder: str | None = None

@@ -123,7 +123,7 @@ def test_a_report_of_a_real_dataset(codec, squares, tmp_path, monkeypatch):
     assert report.datasets[0].seen == "flow"
     assert report.datasets[0].steps > 0
     assert {row.view for row in report.reconstruction} == {"head"}
-    assert len(report.probes) == 5
+    assert len(report.probes) == 6
     assert [row["arm"] for row in report.twists] == ["left"]
     assert report.appearance == report.crossings == []
     page = draw_codec_health(report, tmp_path / "health.html")

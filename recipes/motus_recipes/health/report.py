@@ -16,6 +16,7 @@ from motus_recipes.data.cache import Cached, open_cached, spread
 from motus_recipes.health.baselines import (
     best_drawn,
     flow_components,
+    neighbours,
     picture_components,
     random_encoder,
     supervised,
@@ -237,6 +238,7 @@ def _measure(
     scores = linear_probe(codes.train, codes.held)
     probes = [
         _probe(name, "latent", codes, codes.train, codes.held),
+        _probe(name, "latent and its neighbours", codes, *neighbours(codec, cached, codes)),
         _probe(name, "flow, 14 components", codes, train, held),
         _probe(name, "pictures, 14 components", codes, *picture_components(cached, codes)),
         _probe(name, "random encoder", codes, *random_encoder(codec, cached, codes)),
