@@ -44,6 +44,29 @@ def vlas(beside):
     return tiny_vlas
 
 
+SMALL: dict[str, dict[str, Any]] = {
+    "act": {
+        "chunk_size": 4,
+        "n_action_steps": 3,
+        "dim_model": 32,
+        "n_heads": 2,
+        "dim_feedforward": 32,
+        "n_encoder_layers": 1,
+        "use_vae": False,
+        "pretrained_backbone_weights": None,
+    },
+    "diffusion": {
+        "horizon": 8,
+        "n_action_steps": 2,
+        "down_dims": (16, 32),
+        "diffusion_step_embed_dim": 16,
+        "num_inference_steps": 2,
+        "use_group_norm": True,
+        "pretrained_backbone_weights": None,
+    },
+}
+
+
 def save(
     folder: Path, kind: str, key: str, size: tuple[int, int], width: int, **given: Any
 ) -> Path:
@@ -51,30 +74,7 @@ def save(
     from lerobot.configs import FeatureType, PolicyFeature
     from lerobot.policies import get_policy_class, make_policy_config, make_pre_post_processors
 
-    options = (
-        given
-        or {
-            "act": {
-                "chunk_size": 4,
-                "n_action_steps": 3,
-                "dim_model": 32,
-                "n_heads": 2,
-                "dim_feedforward": 32,
-                "n_encoder_layers": 1,
-                "use_vae": False,
-                "pretrained_backbone_weights": None,
-            },
-            "diffusion": {
-                "horizon": 8,
-                "n_action_steps": 2,
-                "down_dims": (16, 32),
-                "diffusion_step_embed_dim": 16,
-                "num_inference_steps": 2,
-                "use_group_norm": True,
-                "pretrained_backbone_weights": None,
-            },
-        }[kind]
-    )
+    options = given or SMALL[kind]
     number = PolicyFeature(type=FeatureType.STATE, shape=(width,))
     config = make_policy_config(
         kind,
