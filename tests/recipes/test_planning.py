@@ -77,7 +77,7 @@ def test_sharding_saves_what_it_says():
     assert stage.microbatch_here == 0  # 80 GB would do, but nothing is sharded on one device
     # The deep-compression autoencoder is frozen, in float32; only the light layers train.
     assert memory["codec"].encoders == pytest.approx(1_120_682_252 * FLOAT / 2**30)
-    assert alike["codec"].trained < 1_000_000
+    assert alike["codec"].trained < 1_500_000
     assert alike["codec"].fits
     assert alike["stage1"].paper_gpu_hours == 8000
     assert alike["stage1"].tokens < stage.tokens
