@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from motus_adapters import (
+    SHIPPED,
     DisFlow,
     UnifiedDataset,
     chain_canvases,
@@ -291,3 +292,7 @@ def test_shipped_codec_or_a_clear_word(monkeypatch, tmp_path):
     with pytest.raises(MissingError, match="ships no codec") as caught:
         labeler_for("shipped")
     assert "--codec none" in caught.value.hint
+
+
+def test_the_shipped_codec_is_small_enough_to_ship():
+    assert sum(file.stat().st_size for file in SHIPPED.iterdir()) <= 5e6
