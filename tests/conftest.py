@@ -20,11 +20,6 @@ install_import_hook("motus_model", "beartype.beartype")
 REPOSITORY = Path(__file__).parents[1]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest tests come first, so that no worker is left with one of them at the end."""
-    items.sort(key=lambda item: item.path.name != "test_docs.py")
-
-
 @dataclass(frozen=True)
 class Ran:
     """How one command line ended."""
