@@ -76,7 +76,7 @@ _REMEDIES = {
     errno.EROFS: "name a place that can be written to",
     errno.EACCES: "you may not use it (`ls -ld` shows who may); name another place",
     errno.EPERM: "you may not change it (`ls -ld` and `lsattr` show why); name another place",
-    errno.ENOENT: "it, or the folder that it is to lie in, is not there",
+    errno.ENOENT: "see whether its name is right, and its folder there",
     errno.ENOTDIR: "a part of this path is a file; name another place",
     errno.EISDIR: "this is a folder; name a file",
 }

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from motus_adapters.exports.observed import Observed as Observed
     from motus_adapters.files import check_free as check_free
     from motus_adapters.files import replacing as replacing
+    from motus_adapters.files import user_cache as user_cache
     from motus_adapters.files import write_json as write_json
     from motus_adapters.flow.canvases import FLOW_BOXES as FLOW_BOXES
     from motus_adapters.flow.canvases import DisFlow as DisFlow
@@ -205,6 +206,7 @@ _HOMES = {
     "serve": "serving",
     "simulator_names": "sims",
     "weights_hash": "deployment.bundle",
+    "user_cache": "files",
     "write_bundle": "deployment.bundle",
     "write_dataset": "unified.writing",
     "write_format": "exports.formats",
@@ -307,6 +309,7 @@ __all__ = [
     "serve",
     "simulator_names",
     "weights_hash",
+    "user_cache",
     "write_bundle",
     "write_dataset",
     "write_format",

@@ -15,6 +15,11 @@ from motus_embodiments import DataError, UsageError
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
+def user_cache() -> Path:
+    """Where motus keeps what can be made again: its folder in the user's cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "motus"
+
+
 def check_free(out: Path, *signs: str, force: bool, resumable: bool = False) -> None:
     """Refuse to write over what is there, unless an earlier result of the same kind is replaced.
 

@@ -96,7 +96,16 @@ class TestModes:
         torch.testing.assert_close(other.actions, euler.actions, atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("mode", [MODES["joint"], MODES["idm"]], ids=["joint", "idm"])
+QUICK = ("joint", "idm")
+
+
+@pytest.mark.parametrize(
+    "mode",
+    [
+        pytest.param(mode, id=name, marks=() if name in QUICK else pytest.mark.slow)
+        for name, mode in MODES.items()
+    ],
+)
 def test_few_steps_of_higher_order_come_near_many_euler_steps(network, inputs, mode):
     smooth_in_time(network)
     many, few = ({"video_steps": n, "action_steps": n} for n in (160, 8))

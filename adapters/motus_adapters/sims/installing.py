@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from motus_adapters.files import read_json, write_json
+from motus_adapters.files import read_json, user_cache, write_json
 from motus_adapters.sims.catalogue import Family, families, find_family
 from motus_embodiments import MissingError, MotusError, UsageError, nearest
 
@@ -46,7 +46,7 @@ def environments_folder() -> Path:
     """$MOTUS_SIMS, or motus/sims in the user's cache."""
     if told := os.environ.get("MOTUS_SIMS"):
         return Path(told)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "motus" / "sims"
+    return user_cache() / "sims"
 
 
 def environment_state(name: str, family: Family) -> str:

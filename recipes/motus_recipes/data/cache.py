@@ -24,6 +24,7 @@ from motus_adapters import (
     describe_state,
     letterbox,
     open_flow,
+    user_cache,
 )
 from motus_embodiments import ActionAdapter, Card
 from motus_model import ModelConfig
@@ -159,8 +160,7 @@ def _place(path: Path, manifest: bytes) -> Path:
     """Beside the dataset; where nothing can be written there, in the user's own cache."""
     if os.access(path, os.W_OK):
         return path / CACHE
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return home / "motus" / "datasets" / hashlib.sha256(manifest).hexdigest()[:16]
+    return user_cache() / "datasets" / hashlib.sha256(manifest).hexdigest()[:16]
 
 
 def _size(dataset: UnifiedDataset, model: ModelConfig) -> int:

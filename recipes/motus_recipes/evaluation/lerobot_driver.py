@@ -149,12 +149,12 @@ def _policy(folder: Path, config: Any) -> Any:
     from lerobot.policies import get_policy_class
 
     kind = get_policy_class(config.type)
-    ours = kind.__module__.startswith("lerobot.")  # a plugin may keep its weights elsewhere
-    if ours and not (folder / WEIGHTS).is_file():
+    native = kind.__module__.startswith("lerobot.")  # a plugin may keep its weights elsewhere
+    if native and not (folder / WEIGHTS).is_file():
         raise DataError(f"{folder} is no whole policy: there is no {WEIGHTS}", hint=WHOLE)
     with redirect_stdout(sys.stderr):  # LeRobot tells on stdout that it loads
         policy = kind.from_pretrained(folder, config=config, strict=True)
-    if ours:
+    if native:
         _check_weights(folder, policy)
     return policy.eval()
 
@@ -168,7 +168,7 @@ def _check_weights(folder: Path, policy: Any) -> None:
     from safetensors import safe_open
 
     own = policy.state_dict()
-    taken, renamed = {}, False
+    taken, renamed = set(), False
     with safe_open(folder / WEIGHTS, "pt") as file:
         for name in file.keys():  # noqa: SIM118
             key = name if name in own else f"model.{name}"
@@ -178,7 +178,7 @@ def _check_weights(folder: Path, policy: Any) -> None:
             stored = file.get_tensor(name)
             if stored.shape != own[key].shape or not torch.equal(stored.to(own[key]), own[key]):
                 raise DataError(f"LeRobot did not take '{name}' of {folder / WEIGHTS}", hint=WHOLE)
-            taken[own[key].data_ptr()] = key  # tied tensors are stored once
+            taken.add(own[key].data_ptr())  # tied tensors are stored once
     left = [key for key, value in own.items() if value.data_ptr() not in taken]
     if left and not (renamed and taken):
         raise DataError(f"{folder / WEIGHTS} has no '{left[0]}'", hint=WHOLE)

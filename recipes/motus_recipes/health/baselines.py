@@ -89,11 +89,9 @@ def neighbours(codec: LatentActionCodec, cached: Cached, codes: Codes) -> tuple[
     """Latents with those of the step before and the step after: what time would tell besides."""
 
     def wide(rows: np.ndarray) -> np.ndarray:
-        first, last = (
-            cached.first[rows],
-            cached.last[rows] - 1,
-        )  # an episode's last frame is no step
-        around = [np.clip(rows + offset, first, np.maximum(first, last)) for offset in (-1, 0, 1)]
+        first = cached.first[rows]
+        last = np.maximum(first, cached.last[rows] - 1)  # an episode's last frame is no step
+        around = [np.clip(rows + offset, first, last) for offset in (-1, 0, 1)]
         return np.concatenate([encode(codec, cached.flow[at])[0] for at in around], axis=1)
 
     return _pair(cached, codes, wide(codes.train_rows), wide(codes.held_rows))

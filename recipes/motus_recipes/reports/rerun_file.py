@@ -5,17 +5,15 @@ Written with https://rerun.io, the package rerun-sdk; the extra `viz` installs i
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
 
 from motus_adapters import check_free, replacing
 from motus_embodiments import DataError, MissingError, UsageError
-
-if TYPE_CHECKING:
-    from motus_recipes.evaluation.samples import SampleReport
-    from motus_recipes.reports.run_files import RunFiles
+from motus_recipes.evaluation.samples import SampleReport
+from motus_recipes.reports.run_files import RunFiles
 
 SUFFIX = ".rrd"  # the viewer opens no other
 STEP, TIME = "step", "time"  # time lines: of training, and of the robot, s
@@ -43,8 +41,8 @@ def check_rerun(path: Path, *, force: bool) -> Any:
 
 def write_rerun(
     path: Path,
-    runs: Sequence["RunFiles"],
-    samples: Sequence[tuple[str, "SampleReport"]],
+    runs: Sequence[RunFiles],
+    samples: Sequence[tuple[str, SampleReport]],
     *,
     force: bool = False,
 ) -> Path:
@@ -80,7 +78,7 @@ def write_rerun(
     return path
 
 
-def _log_run(rerun: Any, stream: Any, run: "RunFiles") -> None:
+def _log_run(rerun: Any, stream: Any, run: RunFiles) -> None:
     for name, stage in run.stages.items():
         if not stage.losses:
             continue
@@ -98,7 +96,7 @@ def _log_run(rerun: Any, stream: Any, run: "RunFiles") -> None:
         stream.log(rerun.new_entity_path(["success", run.name]), text, static=True)
 
 
-def _log_film(rerun: Any, stream: Any, name: str, sample: "SampleReport") -> None:
+def _log_film(rerun: Any, stream: Any, name: str, sample: SampleReport) -> None:
     """Recorded frames on the left, predicted ones on the right."""
     if sample.film is None or not sample.film.is_file():
         return
@@ -114,7 +112,7 @@ def _log_film(rerun: Any, stream: Any, name: str, sample: "SampleReport") -> Non
     stream.send_columns(entity, times, rerun.VideoFrameReference.columns_nanos(nanoseconds))
 
 
-def _log_actions(rerun: Any, stream: Any, name: str, sample: "SampleReport") -> None:
+def _log_actions(rerun: Any, stream: Any, name: str, sample: SampleReport) -> None:
     """A curve a channel, recorded and predicted."""
     if sample.plot is None or not sample.plot.with_suffix(".npz").is_file():
         return
@@ -132,7 +130,7 @@ def _log_actions(rerun: Any, stream: Any, name: str, sample: "SampleReport") -> 
             stream.send_columns(entity, times, rerun.Scalars.columns(scalars=column))
 
 
-def _blueprint(runs: Sequence["RunFiles"], samples: Sequence[tuple[str, "SampleReport"]]) -> Any:
+def _blueprint(runs: Sequence[RunFiles], samples: Sequence[tuple[str, SampleReport]]) -> Any:
     """A tab of losses, one of success, one a mode: films above the curves of each channel."""
     from rerun import blueprint
 
@@ -150,9 +148,7 @@ def _blueprint(runs: Sequence["RunFiles"], samples: Sequence[tuple[str, "SampleR
     return blueprint.Blueprint(blueprint.Tabs(*tabs))
 
 
-def _views(
-    blueprint: Any, mode: str, samples: Sequence[tuple[str, "SampleReport"]]
-) -> Iterator[Any]:
+def _views(blueprint: Any, mode: str, samples: Sequence[tuple[str, SampleReport]]) -> Iterator[Any]:
     solved = [(name, sample) for name, sample in samples if sample.mode == mode]
     for name, sample in solved:
         if sample.film:
