@@ -10,6 +10,8 @@ rendered   franka and aloha on collision-free random moves at 30 Hz, as their mo
 real       frames of ../shared/data, where there: share of pixels that come back, there and
            back, within `consistent_pixels`, and by how much of the mean flow they miss
 
+The peer is OpenCV's dense inverse search by itself, preset medium.
+
 python benchmarks/flow.py                                   # dis and dis-fine
 python benchmarks/flow.py --flow raft-large:weights.pth     # and others, to be named
 """
@@ -48,6 +50,20 @@ RATE, SPAN = 30.0, 6
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 Estimators = Mapping[str, FlowEstimator]
 Cells = dict[tuple[str, str], list[float]]
+
+
+class Peer:
+    """OpenCV's own."""
+
+    name, width = "opencv", WIDTH
+
+    def flow(self, previous: np.ndarray, following: np.ndarray) -> np.ndarray:
+        """See `FlowEstimator.flow`."""
+        search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        grey = [
+            [cv2.cvtColor(view, cv2.COLOR_RGB2GRAY) for view in v] for v in (previous, following)
+        ]
+        return np.stack([search.calc(a, b, None) for a, b in zip(*grey, strict=True)])
 
 
 def error(flow: np.ndarray, true: np.ndarray, where: np.ndarray) -> float:
@@ -138,8 +154,8 @@ def compare_rendered(estimators: Estimators, frames: int) -> None:
                 if look == "textured":
                     cells = long[robot, role] = defaultdict(list)
                     add_spans(cells, role, pictures, {**flows, "true": true}, spans, estimators)
-    print(f"{'CPU time over that of dis':42}", end="")
-    print("".join(f"{spent[name] / spent['dis']:14.1f}{'':9}" for name in estimators))
+    print(f"{'CPU time over that of opencv':42}", end="")
+    print("".join(f"{spent[name] / spent['opencv']:14.1f}{'':9}" for name in estimators))
     print_spans(long)
 
 
@@ -221,7 +237,8 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=13, help="frames of each film")
     given = parser.parse_args()
     choices = ("dis", "dis-fine", *given.flow)
-    estimators = {choice.partition(":")[0]: open_flow(choice).estimator for choice in choices}
+    estimators: dict[str, FlowEstimator] = {"opencv": Peer()}
+    estimators |= {choice.partition(":")[0]: open_flow(choice).estimator for choice in choices}
     compare_warps(estimators)
     compare_rendered(estimators, given.frames)
     compare_real(estimators)

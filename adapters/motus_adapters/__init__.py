@@ -37,13 +37,13 @@ if TYPE_CHECKING:
     from motus_adapters.files import user_cache as user_cache
     from motus_adapters.files import write_json as write_json
     from motus_adapters.flow.canvases import FLOW_BOXES as FLOW_BOXES
-    from motus_adapters.flow.canvases import DisFlow as DisFlow
     from motus_adapters.flow.canvases import FlowEstimator as FlowEstimator
     from motus_adapters.flow.canvases import flow_canvas as flow_canvas
     from motus_adapters.flow.canvases import pool_views as pool_views
     from motus_adapters.flow.choice import FLOWS as FLOWS
     from motus_adapters.flow.choice import FlowMethod as FlowMethod
     from motus_adapters.flow.choice import open_flow as open_flow
+    from motus_adapters.flow.dis import DisFlow as DisFlow
     from motus_adapters.flow.fields import ConsistentFlow as ConsistentFlow
     from motus_adapters.flow.fields import chain_canvases as chain_canvases
     from motus_adapters.flow.fields import chain_fields as chain_fields
@@ -119,7 +119,7 @@ _HOMES = {
     "ConvertReport": "conversion.episodes",
     "Counts": "deployment.limits",
     "DatasetReport": "conversion.inspection",
-    "DisFlow": "flow.canvases",
+    "DisFlow": "flow.dis",
     "FLOW_BOXES": "flow.canvases",
     "SHIPPED": "labels",
     "EpisodeData": "unified.writing",
@@ -308,8 +308,8 @@ __all__ = [
     "scene_of",
     "serve",
     "simulator_names",
-    "weights_hash",
     "user_cache",
+    "weights_hash",
     "write_bundle",
     "write_dataset",
     "write_format",

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from motus_embodiments.pictures.surfaces import true_flow as true_flow
     from motus_embodiments.poses.backends import Backend as Backend
     from motus_embodiments.poses.backends import make_sampler as make_sampler
+    from motus_embodiments.poses.camera_axes import head_axes as head_axes
+    from motus_embodiments.poses.camera_axes import wrist_axes as wrist_axes
     from motus_embodiments.poses.coverage import Coverage as Coverage
     from motus_embodiments.poses.mujoco_sampler import MujocoPoseSampler as MujocoPoseSampler
     from motus_embodiments.poses.sampling import Plan as Plan
@@ -46,7 +48,6 @@ if TYPE_CHECKING:
     from motus_embodiments.poses.sampling import SampleReport as SampleReport
     from motus_embodiments.poses.sampling import Tally as Tally
     from motus_embodiments.poses.workspace import Survey as Survey
-    from motus_embodiments.poses.workspace import head_axes as head_axes
     from motus_embodiments.robot_models.skeleton import kinematic_model as kinematic_model
 
 # Looked up on first use, so that a command's --help never pays for mujoco (PEP 562).
@@ -76,7 +77,8 @@ _HOMES = {
     "check_card": "drafting.register",
     "derive_card": "drafting.derive",
     "draft_embodiment": "drafting.register",
-    "head_axes": "poses.workspace",
+    "head_axes": "poses.camera_axes",
+    "wrist_axes": "poses.camera_axes",
     "kinematic_model": "robot_models.skeleton",
     "list_cards": "cards",
     "load_card": "cards",

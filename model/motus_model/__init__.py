@@ -1,6 +1,12 @@
 """The network and its mathematics; it knows no robot, no dataset, no command."""
 
-from motus_model.codec import LATENT_WIDTH, CodecConfig, LatentActionCodec, load_codec
+from motus_model.codec import (
+    LATENT_WIDTH,
+    CodecConfig,
+    LatentActionCodec,
+    MotionFrame,
+    load_codec,
+)
 from motus_model.codec_trunks import DeepCompression
 from motus_model.encoders import Encoded
 from motus_model.flow_matching import TimeSampler, draw_normal
@@ -40,6 +46,7 @@ __all__ = [
     "LatentActionCodec",
     "Mode",
     "ModelConfig",
+    "MotionFrame",
     "Motus",
     "MotusConfig",
     "MotusModel",

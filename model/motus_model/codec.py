@@ -23,6 +23,7 @@ from motus_model.codec_trunks import ConvolutionalTrunk, DeepCompression, DeepCo
 Flow = Float[Tensor, "b 2 h w"]
 Latent = Float[Tensor, "b 14"]
 Boxes = tuple[tuple[int, int, int, int], ...]
+MotionFrame = Literal["base", "camera", "wrist"]
 
 LATENT_WIDTH = 14  # paper, section 4.3.5
 MOTION_WEIGHT = 1.0  # lambda_a, paper's Implementation Details
@@ -43,8 +44,9 @@ class CodecConfig:
         widths: Channels after each halving, of the small trunk.
         hidden: Width of the layers between trunk and latent.
         motion: Numbers of `motion` predicted from the latent.
-        frame: Axes that labels are turned to before they are compared: those of the arm's base
-            (the paper's), or of the head camera, the same for every robot that is seen alike.
+        frame: Whose axes labels are turned to before they are compared: the arm's base (the
+            paper's), the head camera, the same for every robot that is seen alike, or the arm's
+            own wrist camera, which turns with the hand.
         autoencoder: Folder or hub name of the DC-AE that takes the place of the small trunk.
     """
 
@@ -53,7 +55,7 @@ class CodecConfig:
     widths: tuple[int, ...] = (16, 32, 48)
     hidden: int = 288
     motion: int = 14
-    frame: Literal["base", "camera"] = "camera"
+    frame: MotionFrame = "camera"
     autoencoder: str | None = None
 
     @classmethod

@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from motus_model import MODES, EncoderPlaces
+from motus_model import MODES, EncoderPlaces, MotionFrame
 
 Expert = Literal["video", "action", "understanding"]
 BackboneKind = Literal["resnet18", "dinov2", "efficientnet-lite0"]
@@ -93,8 +93,8 @@ class CodecSpec(_Frozen):
     """What a latent-action codec is, and how it is taught.
 
     Attributes:
-        frame: Axes in which true motion is shown: of the arm's base (the paper's), or of the head
-            camera, the same for all robots that are seen alike.
+        frame: Along whose axes true motion is shown: the arm's base (the paper's), the head
+            camera, or the arm's own wrist camera.
         unlabelled: Sources whose true motion is never shown.
         held_out: Share of each source's episodes, the last ones, that it never trains on.
         autoencoder: Folder or hub name of a deep-compression autoencoder (DC-AE, the paper's),
@@ -103,7 +103,7 @@ class CodecSpec(_Frozen):
             it labels later must be had the same way.
     """
 
-    frame: Literal["base", "camera"] = "base"
+    frame: MotionFrame = "base"
     unlabelled: tuple[str, ...] = ()
     held_out: float = Field(default=0.1, gt=0, lt=1)
     autoencoder: str | None = None

@@ -53,6 +53,25 @@ def test_known_shift_of_a_real_picture(shared):
     assert np.abs(np.median(inner, axis=(1, 2)) - [2.0, 1.0]).max() < 0.15
 
 
+def test_a_smooth_background_rests():
+    """The search alone finds motion in a plain wall and around what moves in front of it."""
+    noise = np.random.default_rng(0)
+    wall = np.linspace(90, 110, 192)[:, None, None] * np.ones((192, 256, 3))
+    patch = texture(60, 60)
+
+    def picture(left):
+        scene = wall.copy()
+        scene[130:, 200:] = texture(62, 56)  # stands still, and tells that the camera does
+        scene += noise.normal(0, 0.4, wall.shape)
+        scene[100:160, left : left + 60] = patch
+        return np.clip(scene, 0, 255).astype(np.uint8)
+
+    flow = DisFlow().flow(picture(100)[None], picture(103)[None])[0]
+    assert np.abs(flow[110:150, 110:150] - (3, 0)).mean() < 0.1
+    assert np.abs(flow[:85]).mean() < 0.1
+    assert np.abs(flow[:, :80]).mean() < 0.1
+
+
 def test_without_wrists_their_part_is_zero():
     layout = layout_for({"head": (96, 128)})
     picture = texture(96, 128)
@@ -148,5 +167,5 @@ def test_a_wrong_name_is_refused_with_the_nearest():
     assert "raft-small" in caught.value.hint
     with pytest.raises(UsageError, match="'dis' has no weights"):
         open_flow("dis:weights.pth")
-    assert open_flow("dis-fine+consistent+still").name == "dis-fine+consistent+still"
+    assert open_flow("dis-fine+consistent+still").name == "dis-fine-rest+consistent+still"
     assert DisFlow().name == open_flow("dis").name

@@ -9,12 +9,14 @@ import torch
 
 from motus_embodiments import DataError, MissingError, UsageError
 from motus_model import CodecConfig, LatentActionCodec, load_codec
-from motus_recipes import draw_codec_health, inspect_codec
+from motus_recipes import draw_codec_health, inspect_codec, load_recipe
+from motus_recipes.data.cache import open_cached
 from motus_recipes.health import baselines
 from motus_recipes.health.baselines import components
-from motus_recipes.health.codes import compare
+from motus_recipes.health.codes import compare, read_codes
 from motus_recipes.health.crossing import CANDIDATES, _changed, _head, _retrieved, _same
 from motus_recipes.health.probes import Steps, curved_probe, folds, linear_probe
+from motus_recipes.training.codec_training import Labels
 
 
 def steps(count: int, seed: int, curve: bool = False) -> Steps:
@@ -130,6 +132,35 @@ def test_a_report_of_a_real_dataset(codec, squares, tmp_path, monkeypatch):
     assert "supervised" in page.read_text()
     with pytest.raises(UsageError):
         draw_codec_health(report, tmp_path / "health.png")
+
+
+def test_twists_are_also_read_along_the_wrist(squares, codec, monkeypatch):
+    from motus_recipes.health import report
+
+    cached = open_cached("squares", squares, load_recipe("codec").model)
+    codes = read_codes(load_codec(codec), cached, 0.3)
+    motion = np.random.default_rng(0).normal(size=(len(cached.first), 14)).astype(np.float32)
+    known = np.ones(14, bool)
+
+    def turned(cached, frame):
+        assert frame == "wrist"
+        return Labels(motion, known)
+
+    monkeypatch.setattr(report, "read_labels", turned)
+    along = report._along_wrists(cached, codes)
+    columns = list(codes.columns)
+    np.testing.assert_array_equal(along.held.motion, motion[codes.held_rows][:, columns])
+    np.testing.assert_array_equal(along.train.motion, motion[codes.train_rows][:, columns])
+    np.testing.assert_array_equal(along.train.code, codes.train.code)
+    monkeypatch.setattr(baselines, "UPDATES", 1)
+    rows = inspect_codec(codec, [squares]).probes
+    assert [row.code for row in rows if row.axes == "wrist"] == [
+        "latent",
+        "flow, 14 components",
+        "flow, fully supervised network",
+    ]
+    known[columns[0]] = False
+    assert report._along_wrists(cached, codes) is None
 
 
 def test_what_cannot_be_measured(codec, squares, tmp_path):

@@ -8,7 +8,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from motus_embodiments import DataError, MissingError, UsageError, head_axes, load_card
+from motus_embodiments import (
+    DataError,
+    Kinematics,
+    MissingError,
+    UsageError,
+    head_axes,
+    load_card,
+    wrist_axes,
+)
 from motus_recipes.data.cache import open_cached
 from motus_recipes.data.mixture import Source
 from motus_recipes.library import load_recipe
@@ -48,6 +56,7 @@ def dataset(name: str, card: str = "pusht", frames: int = 60) -> SimpleNamespace
         card=load_card(card),
         flow=rng.normal(size=(frames, 2, 72, 64)).astype(np.float16),
         motion=rng.normal(size=(frames, 14)).astype(np.float32),
+        state=np.zeros((frames, 2)),
         motion_mask=mask,
         first=first,
         last=first + 9,
@@ -200,6 +209,38 @@ def test_head_axes_are_turns():
     np.testing.assert_allclose(np.linalg.det(axes), 1, atol=1e-6)
     assert axes[0, 2, 2] > 0.5  # seen from above: up in the base is towards the camera
     assert head_axes(load_card("pusht")) is None
+
+
+def test_wrist_axes_turn_with_the_hand():
+    pytest.importorskip("gym_aloha")
+    card = load_card("aloha-wide")
+    states = np.tile(card.home(), (5, 1))
+    states += np.random.default_rng(0).uniform(-0.3, 0.3, states.shape)
+    axes = wrist_axes(card, states)
+    hands = Kinematics(card).poses(states)[..., :3, :3]
+    mounts = axes @ hands  # from the hand to its camera
+    np.testing.assert_allclose(mounts, np.broadcast_to(mounts[:1], mounts.shape), atol=1e-6)
+    np.testing.assert_allclose(np.linalg.det(mounts), 1, atol=1e-6)
+    assert np.abs(hands - hands[:1]).max() > 0.1
+    assert wrist_axes(load_card("pusht"), np.zeros((1, 2))) is None
+    cameras = tuple(camera for camera in card.cameras if camera.role != "left_wrist")
+    headed = card.model_copy(update={"cameras": cameras})
+    assert np.isnan(wrist_axes(headed, states)[:, 0]).all()
+
+
+def test_labels_are_turned_to_the_wrist_camera_of_each_step(monkeypatch):
+    import motus_recipes.training.codec_training as training
+
+    made = dataset("a")
+    rng = np.random.default_rng(0)
+    turns = np.linalg.qr(rng.normal(size=(len(made.first), 1, 3, 3)))[0]
+    monkeypatch.setattr(training, "wrist_axes", lambda card, states: turns)
+    motion = read_labels(made, "wrist").motion
+    for part in (slice(0, 3), slice(3, 6)):
+        expected = np.einsum("nij,nj->ni", turns[:, 0], made.motion[:, part])
+        np.testing.assert_allclose(motion[:, part], expected, rtol=1e-4, atol=1e-6)
+    turns[3] = np.nan
+    assert not read_labels(made, "wrist").mask.any()
 
 
 def test_the_codec_stage_says_how_all_stages_have_their_flow(squares):

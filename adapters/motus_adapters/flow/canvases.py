@@ -1,7 +1,7 @@
-"""Optical flow of the canvas: the role of an estimator, the embedded one, and the flow canvas."""
+"""Optical flow of the canvas: the role of an estimator, and the flow canvas."""
 
 from collections.abc import Mapping
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -40,48 +40,6 @@ class FlowEstimator(Protocol):
         method does not know.
         """
         ...
-
-
-class DisFlow:
-    """Dense inverse search of OpenCV (Kroeger et al. 2016).
-
-    On one thread, since OpenCV splits the search among threads and the result with it.
-
-    Args:
-        effort: `medium` and `ultrafast` are OpenCV's presets, which stop at half and at a quarter
-            of the resolution; `fine` is medium down to the full resolution, at about three times
-            the cost.
-    """
-
-    width = 256  # DIS loses small motion on smaller pictures
-
-    def __init__(self, effort: Literal["ultrafast", "medium", "fine"] = "medium") -> None:
-        import cv2
-
-        self.name = f"dis-{effort}"
-        preset = "ULTRAFAST" if effort == "ultrafast" else "MEDIUM"
-        self._dis = cv2.DISOpticalFlow.create(getattr(cv2, f"DISOPTICAL_FLOW_PRESET_{preset}"))
-        if effort == "fine":
-            self._dis.setFinestScale(0)
-
-    def flow(
-        self, previous: UInt8[ndarray, "n h w 3"], following: UInt8[ndarray, "n h w 3"]
-    ) -> Float[ndarray, "n h w 2"]:
-        """See `FlowEstimator.flow`."""
-        import cv2
-
-        out = np.empty((*previous.shape[:-1], 2), np.float32)
-        threads = cv2.getNumThreads()
-        if threads != 1:
-            cv2.setNumThreads(1)
-        try:
-            for pair, field in zip(zip(previous, following, strict=True), out, strict=True):
-                grey = [cv2.cvtColor(view, cv2.COLOR_RGB2GRAY) for view in pair]
-                field[:] = self._dis.calc(grey[0], grey[1], None)
-        finally:
-            if threads != 1:
-                cv2.setNumThreads(threads)
-        return out
 
 
 def flow_canvas(

@@ -6,7 +6,7 @@ from jaxtyping import Float, UInt8
 from numpy import ndarray
 
 from motus_adapters.conversion.canvas import Layout
-from motus_adapters.flow.canvases import DisFlow, FlowEstimator, flow_canvas
+from motus_adapters.flow.canvases import FlowEstimator, flow_canvas
 from motus_adapters.flow.fields import ConsistentFlow, remove_camera_motion
 from motus_embodiments import UsageError, nearest
 
@@ -69,6 +69,8 @@ def open_flow(choice: str, device: str = "cpu") -> FlowMethod:
     if name.startswith("dis"):
         if colon:
             raise UsageError(f"'{name}' has no weights", hint=f"--flow {name}")
+        from motus_adapters.flow.dis import DisFlow
+
         estimator = DisFlow("fine" if name == "dis-fine" else "medium")
     else:
         from motus_adapters.devices import torch_device

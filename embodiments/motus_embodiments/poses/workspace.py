@@ -9,7 +9,7 @@ from numpy import ndarray
 
 from motus_embodiments.errors import DataError
 from motus_embodiments.kinematics import Kinematics, gripper_column
-from motus_embodiments.physics import mujoco
+from motus_embodiments.poses.camera_axes import camera_pose, place
 from motus_embodiments.poses.collisions import Collisions, Pairs
 from motus_embodiments.poses.coverage import Grid
 from motus_embodiments.poses.paths import PEAK, seconds
@@ -47,13 +47,9 @@ class HeadView:
         model, data, card = kinematics.model, kinematics.data, kinematics.card
         assert model is not None
         assert data is not None
-        data.qpos[:] = kinematics.qpos(np.array([card.home()]))[0]
-        mujoco.mj_kinematics(model, data)
-        mujoco.mj_comPos(model, data)
-        mujoco.mj_camlight(model, data)
+        place(model, data, kinematics.qpos(np.array([card.home()]))[0])
         self.camera = next((c for c in card.cameras if c.role == "head"), None)
-        self._pose = None if self.camera is None else _camera_pose(model, data, self.camera)
-        self.axes = None if self._pose is None else self._pose[1]
+        self._pose = None if self.camera is None else camera_pose(model, data, self.camera)
         self.bases = [
             (data.xpos[f.base].copy(), data.xmat[f.base].reshape(3, 3).copy())
             if f.base >= 0
@@ -70,18 +66,6 @@ class HeadView:
         depth = -seen[:, 2]  # a camera looks along its -z
         inside = np.abs(seen[:, :2]) <= EDGE * half * depth[:, None]
         return (depth > 0) & inside.all(axis=1)
-
-
-def head_axes(card: Card) -> Float[ndarray, "arms 3 3"] | None:
-    """Turns from each arm's base frame to the axes of the head camera: right, up, towards it.
-
-    None where the robot has no model, or no head camera that could be rendered.
-    """
-    kinematics = Kinematics(card)
-    if kinematics.model is None:
-        return None
-    view = HeadView(kinematics)
-    return None if view.axes is None else np.stack([view.axes.T @ b for _, b in view.bases])
 
 
 def with_margin(kinematics: Kinematics) -> None:
@@ -194,26 +178,3 @@ def _out_of_reach(card: Card, arm: Arm, camera: Camera | None, collides: bool) -
         f"the {arm.side} arm of '{card.name}' never reaches its workspace{seen}",
         hint="workspace is in the arm's base frame, in m; a camera's mount looks along its -z",
     )
-
-
-def _camera_pose(
-    model: mujoco.MjModel, data: mujoco.MjData, camera: Camera
-) -> tuple[Float[ndarray, " 3"], Float[ndarray, "3 3"], float] | None:
-    """Position, axes and tangent of half the field of view; None if it cannot be rendered."""
-    if camera.mount is not None:
-        mount = camera.mount
-        body = 0
-        if mount.body is not None:
-            body = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, mount.body)
-        if body < 0:
-            return None
-        axes = data.xmat[body].reshape(3, 3)
-        matrix = np.zeros(9)
-        mujoco.mju_quat2Mat(matrix, np.array(mount.quaternion) / np.linalg.norm(mount.quaternion))
-        position = data.xpos[body] + axes @ np.array(mount.position)
-        return position, axes @ matrix.reshape(3, 3), float(np.tan(np.radians(mount.fovy) / 2))
-    index = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, camera.name_in_model)
-    if index < 0:
-        return None
-    half = float(np.tan(np.radians(model.cam_fovy[index]) / 2))
-    return data.cam_xpos[index].copy(), data.cam_xmat[index].reshape(3, 3).copy(), half

@@ -12,6 +12,8 @@ from motus_recipes.health.report import CodecHealth
 from motus_recipes.reports.charts import COLOURS, latent_chart
 from motus_recipes.reports.markup import drawing, figure, table, write_html
 
+_WHOSE = {"base": "arm's base", "camera": "head camera", "wrist": "arm's own wrist camera"}
+
 
 def draw_codec_health(health: CodecHealth, path: Path) -> Path:
     """Write the page.
@@ -25,10 +27,14 @@ def draw_codec_health(health: CodecHealth, path: Path) -> Path:
     epe = drawing(_bars(_errors(health), "flow error / zero flow"), "flow error")
     kl = drawing(latent_chart({row.dataset: row.kl for row in health.datasets}), "KL")
     sections = [
-        f"<p>Codec {health.hash}, labels along the axes of the {health.frame}. All figures are "
-        "of episodes that the codec never trained on.</p>",
+        f"<p>Codec {health.hash}, labels along the axes of the {_WHOSE[health.frame]}. "
+        "All figures are of episodes that the codec never trained on.</p>",
         "<h2>What is read from 14 numbers</h2>",
-        figure(probes, "Linear probe: share of the variation of true twists that it explains.")
+        figure(
+            probes,
+            "Linear probe: share of the variation of true twists that it explains, along the axes "
+            "of the arm's base.",
+        )
         if health.probes
         else "",
         table(_rounded(health.probes), "probes"),
@@ -52,6 +58,8 @@ def draw_codec_health(health: CodecHealth, path: Path) -> Path:
 def _by_dataset(health: CodecHealth, key: str) -> dict[str, dict[str, float]]:
     bars: dict[str, dict[str, float]] = {}
     for row in health.probes:
+        if row.axes != "base":
+            continue
         bars.setdefault(row.code, {})[row.dataset] = getattr(row, key)
     return bars
 

@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -25,8 +26,11 @@ from motus_recipes.health.codes import Codes, Rebuilt, read_codes, reconstructio
 from motus_recipes.health.crossing import Crossing, Sensitivity, crossings, sensitivities
 from motus_recipes.health.probes import Steps, curved_probe, linear_probe
 from motus_recipes.library import load_recipe
+from motus_recipes.training.codec_training import read_labels
 
-AXES = ("x", "y", "z", "rx", "ry", "rz")
+Axes = Literal["base", "wrist"]
+
+NUMBERS = ("x", "y", "z", "rx", "ry", "rz")
 CEILING_STEPS = 256  # held-out steps that the best drawing is looked for of
 
 Progress = Callable[[int, int, str], None]
@@ -80,6 +84,7 @@ class ProbeRow:
 
     Attributes:
         code: What they are read from.
+        axes: Along whose axes: of the arm's base, or of its wrist camera, which turns with it.
         linear: By ridge regression.
         translation: The same of the three translations of each arm.
         rotation: The same of the three rotations.
@@ -88,6 +93,7 @@ class ProbeRow:
 
     dataset: str
     code: str
+    axes: Axes
     linear: float
     translation: float | None
     rotation: float | None
@@ -236,20 +242,38 @@ def _measure(
     if not codes.columns:
         return _Measured(row, views, (), ())
     scores = linear_probe(codes.train, codes.held)
+    probe = partial(_probe, name, "base", codes)
     probes = [
-        _probe(name, "latent", codes, codes.train, codes.held),
-        _probe(name, "latent and its neighbours", codes, *neighbours(codec, cached, codes)),
-        _probe(name, "flow, 14 components", codes, train, held),
-        _probe(name, "pictures, 14 components", codes, *picture_components(cached, codes)),
-        _probe(name, "random encoder", codes, *random_encoder(codec, cached, codes)),
-        _row(name, "flow, fully supervised network", codes, _ceiling(cached, codes), None),
+        probe("latent", codes.train, codes.held),
+        probe("latent and its neighbours", *neighbours(codec, cached, codes)),
+        probe("flow, 14 components", train, held),
+        probe("pictures, 14 components", *picture_components(cached, codes)),
+        probe("random encoder", *random_encoder(codec, cached, codes)),
+        _supervised(name, "base", cached, codes),
     ]
+    turned = _along_wrists(cached, codes)
+    if turned is not None:
+        own = (replace(train, motion=turned.train.motion), replace(held, motion=turned.held.motion))
+        probes += [
+            _probe(name, "wrist", turned, "latent", turned.train, turned.held),
+            _probe(name, "wrist", turned, "flow, 14 components", *own),
+            _supervised(name, "wrist", cached, turned),
+        ]
     return _Measured(row, views, probes, list(_twists(name, codes, scores)))
 
 
-def _ceiling(cached: Cached, codes: Codes) -> Float[np.ndarray, " m"]:
-    flow = np.asarray(cached.flow[codes.train_rows], np.float32)
-    return supervised(flow, codes.train, codes.held_flow, codes.held)
+def _along_wrists(cached: Cached, codes: Codes) -> Codes | None:
+    """The same codes with twists along each arm's wrist camera; None where one has none."""
+    labels = read_labels(cached, "wrist")
+    columns = list(codes.columns)
+    if not labels.mask[columns].all():
+        return None
+    motion = labels.motion[:, columns].astype(np.float64)
+    return replace(
+        codes,
+        train=replace(codes.train, motion=motion[codes.train_rows]),
+        held=replace(codes.held, motion=motion[codes.held_rows]),
+    )
 
 
 def _views(
@@ -262,17 +286,28 @@ def _views(
         yield ViewRow(name, view, components.views[view], value, best.views.get(view))
 
 
-def _probe(name: str, code: str, codes: Codes, train: Steps, held: Steps) -> ProbeRow:
+def _probe(name: str, axes: Axes, codes: Codes, code: str, train: Steps, held: Steps) -> ProbeRow:
     network = float(curved_probe(train, held).mean())
-    return _row(name, code, codes, linear_probe(train, held), network)
+    return _row(name, axes, codes, code, linear_probe(train, held), network)
+
+
+def _supervised(name: str, axes: Axes, cached: Cached, codes: Codes) -> ProbeRow:
+    flow = np.asarray(cached.flow[codes.train_rows], np.float32)
+    scores = supervised(flow, codes.train, codes.held_flow, codes.held)
+    return _row(name, axes, codes, "flow, fully supervised network", scores, None)
 
 
 def _row(
-    name: str, code: str, codes: Codes, scores: Float[np.ndarray, " m"], network: float | None
+    name: str,
+    axes: Axes,
+    codes: Codes,
+    code: str,
+    scores: Float[np.ndarray, " m"],
+    network: float | None,
 ) -> ProbeRow:
     turns = np.array([column % 7 >= 3 for column in codes.columns])
     parts = [float(scores[part].mean()) if part.any() else None for part in (~turns, turns)]
-    return ProbeRow(name, code, float(scores.mean()), parts[0], parts[1], network)
+    return ProbeRow(name, code, axes, float(scores.mean()), parts[0], parts[1], network)
 
 
 def _twists(
@@ -280,12 +315,12 @@ def _twists(
 ) -> Iterator[Mapping[str, Any]]:
     for side, first in (("left", 0), ("right", 7)):
         own = {
-            AXES[column - first]: float(score)
+            NUMBERS[column - first]: float(score)
             for column, score in zip(codes.columns, scores, strict=True)
             if first <= column < first + 6
         }
         if own:
-            yield {"dataset": name, "arm": side, **{axis: own.get(axis) for axis in AXES}}
+            yield {"dataset": name, "arm": side, **{axis: own.get(axis) for axis in NUMBERS}}
 
 
 def _all(codec: LatentActionCodec, cached: Cached) -> Float[np.ndarray, "n 14"]:

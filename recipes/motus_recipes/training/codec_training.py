@@ -11,8 +11,15 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from motus_adapters import FLOW_BOXES, open_flow
-from motus_embodiments import DataError, MissingError, head_axes
-from motus_model import LATENT_WIDTH, CodecConfig, LatentActionCodec, WeightsError, draw_normal
+from motus_embodiments import DataError, MissingError, head_axes, wrist_axes
+from motus_model import (
+    LATENT_WIDTH,
+    CodecConfig,
+    LatentActionCodec,
+    MotionFrame,
+    WeightsError,
+    draw_normal,
+)
 from motus_recipes.data.cache import Cached, spread
 from motus_recipes.data.mixture import Mixture, Row, Source, number
 from motus_recipes.health.brief import brief_health
@@ -41,33 +48,42 @@ class Labels:
     mask: Bool[np.ndarray, " 14"]
 
 
-def read_labels(cached: Cached, frame: str, *, shown: bool = True) -> Labels:
+def read_labels(cached: Cached, frame: MotionFrame, *, shown: bool = True) -> Labels:
     """True motion of a dataset, turned into the axes of a codec.
 
     Args:
         cached: The dataset.
-        frame: "base", or "camera" for the head camera's axes.
+        frame: Whose axes: those of the arm's base, of the head camera, or of the arm's own wrist
+            camera, which turns with it.
         shown: Whether the codec may see any.
     """
     motion, mask = np.zeros((len(cached.first), 14), np.float32), np.zeros(14, bool)
-    turns = head_axes(cached.card) if frame == "camera" else None
-    known = [shown and bool(cached.motion_mask[arm].any()) for arm in ARMS]
-    if frame == "camera" and turns is None:
-        known = [False, False]  # where its camera stands is not known
     sides: dict[str, int] = {arm.side: index for index, arm in enumerate(cached.card.arms)}
-    for side, arm, here in zip(("left", "right"), ARMS, known, strict=True):
-        if not here:
+    turns = _turns(cached, frame)
+    for side, arm in zip(("left", "right"), ARMS, strict=True):
+        if not shown or not cached.motion_mask[arm].any():
             continue
         own = np.asarray(cached.motion[:, arm], np.float32)
-        if turns is None:
+        if frame == "base":
             motion[:, arm], mask[arm] = own, cached.motion_mask[arm]
             continue
-        turn = turns[sides[side]].astype(np.float32)
-        motion[:, arm] = np.concatenate([own[:, :3] @ turn.T, own[:, 3:] @ turn.T], axis=1)
+        if turns is None or np.isnan(turns[:, sides[side]]).any():
+            continue  # where the camera looks is not known
+        turn = turns[:, sides[side]].astype(np.float32)
+        motion[:, arm] = (turn[:, None] @ own.reshape(-1, 2, 3, 1)).reshape(-1, 6)
         # A twist turned into other axes is only known if all of it was.
         for part in (slice(arm.start, arm.start + 3), slice(arm.start + 3, arm.stop)):
             mask[part] = bool(cached.motion_mask[part].all())
     return Labels(motion, mask)
+
+
+def _turns(cached: Cached, frame: MotionFrame) -> Float[np.ndarray, "n arms 3 3"] | None:
+    """From the base frames to the axes of cameras, one for all steps or of each step."""
+    if frame == "wrist":
+        width = len(cached.card.state_channels)
+        return wrist_axes(cached.card, np.asarray(cached.state[:, :width], np.float64))
+    axes = head_axes(cached.card) if frame == "camera" else None
+    return None if axes is None else axes[None]
 
 
 class CodecObjective:
@@ -208,7 +224,7 @@ class CodecObjective:
         if backwards < 0.5:
             flow *= -1
             motion *= -1
-        if mirrored < 0.5 and self.stage.codec.frame == "camera":
+        if mirrored < 0.5 and self.stage.codec.frame != "base":
             mirror(flow, motion, mask)
 
 

@@ -1,0 +1,85 @@
+"""The axes of a robot's cameras, along which what they see of a motion is the same for any robot.
+
+All point to the right of the picture, up, and from the scene towards the camera.
+"""
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
+from motus_embodiments.kinematics import Kinematics
+from motus_embodiments.physics import mujoco
+from motus_embodiments.schema import Camera, Card
+
+
+def head_axes(card: Card) -> Float[ndarray, "arms 3 3"] | None:
+    """Turns from each arm's base frame to the axes of the head camera.
+
+    None where the robot has no model, or no head camera that could be rendered.
+    """
+    turns = _turns(card, np.array([card.home()]), dict.fromkeys(range(len(card.arms)), "head"))
+    return None if turns is None or np.isnan(turns).any() else turns[0]
+
+
+def wrist_axes(card: Card, states: Float[ndarray, "n s"]) -> Float[ndarray, "n arms 3 3"] | None:
+    """Turns from each arm's base frame to the axes of its wrist camera, which moves with the hand.
+
+    NaN for an arm without a wrist camera that could be rendered; None where the robot has no model.
+
+    Args:
+        card: The robot.
+        states: Canonical states.
+    """
+    roles = {index: f"{arm.side}_wrist" for index, arm in enumerate(card.arms)}
+    return _turns(card, states, roles)
+
+
+def _turns(
+    card: Card, states: Float[ndarray, "n s"], roles: dict[int, str]
+) -> Float[ndarray, "n arms 3 3"] | None:
+    kinematics = Kinematics(card)
+    model, data = kinematics.model, kinematics.data
+    if model is None or data is None:
+        return None
+    cameras = {camera.role: camera for camera in card.cameras}
+    turns = np.full((len(states), len(card.arms), 3, 3), np.nan)
+    for at, qpos in enumerate(kinematics.qpos(states)):
+        place(model, data, qpos)
+        for arm, role in roles.items():
+            pose = camera_pose(model, data, cameras[role]) if role in cameras else None
+            if pose is not None:
+                base = kinematics.frames[arm].base
+                axes = data.xmat[base].reshape(3, 3) if base >= 0 else np.eye(3)
+                turns[at, arm] = pose[1].T @ axes
+    return turns
+
+
+def place(model: mujoco.MjModel, data: mujoco.MjData, qpos: Float[ndarray, " nq"]) -> None:
+    """Put bodies and cameras where positions have them."""
+    data.qpos[:] = qpos
+    mujoco.mj_kinematics(model, data)
+    mujoco.mj_comPos(model, data)
+    mujoco.mj_camlight(model, data)
+
+
+def camera_pose(
+    model: mujoco.MjModel, data: mujoco.MjData, camera: Camera
+) -> tuple[Float[ndarray, " 3"], Float[ndarray, "3 3"], float] | None:
+    """Position, axes and tangent of half the field of view; None if it cannot be rendered."""
+    if camera.mount is not None:
+        mount = camera.mount
+        body = 0
+        if mount.body is not None:
+            body = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, mount.body)
+        if body < 0:
+            return None
+        axes = data.xmat[body].reshape(3, 3)
+        matrix = np.zeros(9)
+        mujoco.mju_quat2Mat(matrix, np.array(mount.quaternion) / np.linalg.norm(mount.quaternion))
+        position = data.xpos[body] + axes @ np.array(mount.position)
+        return position, axes @ matrix.reshape(3, 3), float(np.tan(np.radians(mount.fovy) / 2))
+    index = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, camera.name_in_model)
+    if index < 0:
+        return None
+    half = float(np.tan(np.radians(model.cam_fovy[index]) / 2))
+    return data.cam_xpos[index].copy(), data.cam_xmat[index].reshape(3, 3).copy(), half
