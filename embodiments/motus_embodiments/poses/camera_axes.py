@@ -3,6 +3,8 @@
 All point to the right of the picture, up, and from the scene towards the camera.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
@@ -17,7 +19,7 @@ def head_axes(card: Card) -> Float[ndarray, "arms 3 3"] | None:
 
     None where the robot has no model, or no head camera that could be rendered.
     """
-    turns = _turns(card, np.array([card.home()]), dict.fromkeys(range(len(card.arms)), "head"))
+    turns = _turns(card, np.array([card.home()]), ["head"] * len(card.arms))
     return None if turns is None or np.isnan(turns).any() else turns[0]
 
 
@@ -30,13 +32,13 @@ def wrist_axes(card: Card, states: Float[ndarray, "n s"]) -> Float[ndarray, "n a
         card: The robot.
         states: Canonical states.
     """
-    roles = {index: f"{arm.side}_wrist" for index, arm in enumerate(card.arms)}
-    return _turns(card, states, roles)
+    return _turns(card, states, [f"{arm.side}_wrist" for arm in card.arms])
 
 
 def _turns(
-    card: Card, states: Float[ndarray, "n s"], roles: dict[int, str]
+    card: Card, states: Float[ndarray, "n s"], roles: Sequence[str]
 ) -> Float[ndarray, "n arms 3 3"] | None:
+    """From each arm's base to the camera whose role is named for it."""
     kinematics = Kinematics(card)
     model, data = kinematics.model, kinematics.data
     if model is None or data is None:
@@ -45,7 +47,7 @@ def _turns(
     turns = np.full((len(states), len(card.arms), 3, 3), np.nan)
     for at, qpos in enumerate(kinematics.qpos(states)):
         place(model, data, qpos)
-        for arm, role in roles.items():
+        for arm, role in enumerate(roles):
             pose = camera_pose(model, data, cameras[role]) if role in cameras else None
             if pose is not None:
                 base = kinematics.frames[arm].base
