@@ -211,7 +211,7 @@ class Kinematics:
         for _ in range(steps):
             data.qpos[frame.qpos] = q
             mujoco.mj_kinematics(model, data)
-            base_R, base_p = _base(data, frame)
+            base_R, base_p = base_pose(data, frame)
             R = base_R @ target[:3, :3]
             error = np.empty(6)
             error[:3] = base_R @ target[:3, 3] + base_p - position
@@ -339,7 +339,10 @@ def _views(data: mujoco.MjData, frame: Frame) -> tuple[Float[ndarray, " 3"], Flo
     return data.xpos[frame.id], data.xmat[frame.id]
 
 
-def _base(data: mujoco.MjData, frame: Frame) -> tuple[Float[ndarray, "3 3"], Float[ndarray, " 3"]]:
+def base_pose(
+    data: mujoco.MjData, frame: Frame
+) -> tuple[Float[ndarray, "3 3"], Float[ndarray, " 3"]]:
+    """Axes and position of the body that an arm's poses are told in, in the world."""
     if frame.base < 0:
         return np.eye(3), np.zeros(3)
     return data.xmat[frame.base].reshape(3, 3), data.xpos[frame.base]

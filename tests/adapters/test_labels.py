@@ -155,9 +155,8 @@ def test_a_codec_labels_the_flow_that_it_learnt_from(pusht_source, tmp_path, cod
         with pytest.raises(MismatchError, match="learnt from flow of 'dis-fine-rest'") as told:
             label_dataset(out, folder, flow=other, force=True)
         assert "--flow dis-fine" in told.value.hint
-    assert (
-        label_dataset(out, folder, flow="dis-fine+still", force=True).flow == "dis-fine-rest+still"
-    )
+    report = label_dataset(out, folder, flow="dis-fine+still", force=True)
+    assert report.flow == "dis-fine-rest+still"
     with pytest.raises(MismatchError):
         convert(pusht_source, tmp_path / "none", card="pusht", codec=folder, flow="dis")
     assert not (tmp_path / "none").exists()

@@ -68,14 +68,13 @@ def _rests(
     """Where the pictures are as alike at the same place as at the places that a flow names."""
     border = cv2.BORDER_REPLICATE
     followed = cv2.remap(after, places, None, cv2.INTER_LINEAR, borderMode=border)
-    change = cv2.absdiff(before, after)
-    unchanged = _mean(change, _WINDOW) < _UNCHANGED
+    change, missed = cv2.absdiff(before, after), cv2.absdiff(before, followed)
+    near = _mean(change, _WINDOW)
     contrast = cv2.morphologyEx(before, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > _CONTRAST
-    seen, same = np.count_nonzero(contrast), np.count_nonzero(contrast & unchanged)
-    still = same > _STILL * seen
-    window, margin = (_WINDOW, _BETTER) if still else (_MOVING_WINDOW, 0.0)
-    missed = _mean(cv2.absdiff(before, followed), window)
-    return _mean(change, window) < missed + np.float32(margin)
+    same = contrast & (near < _UNCHANGED)
+    if np.count_nonzero(same) > _STILL * np.count_nonzero(contrast):
+        return near < _mean(missed, _WINDOW) + _BETTER
+    return _mean(change, _MOVING_WINDOW) < _mean(missed, _MOVING_WINDOW)
 
 
 def _mean(levels: UInt8[ndarray, "h w"], window: int) -> Float[ndarray, "h w"]:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from motus_embodiments.kinematics import Kinematics
+from motus_embodiments.kinematics import Kinematics, base_pose
 from motus_embodiments.physics import mujoco
 from motus_embodiments.schema import Camera, Card
 
@@ -50,9 +50,7 @@ def _turns(
         for arm, role in enumerate(roles):
             pose = camera_pose(model, data, cameras[role]) if role in cameras else None
             if pose is not None:
-                base = kinematics.frames[arm].base
-                axes = data.xmat[base].reshape(3, 3) if base >= 0 else np.eye(3)
-                turns[at, arm] = pose[1].T @ axes
+                turns[at, arm] = pose[1].T @ base_pose(data, kinematics.frames[arm])[0]
     return turns
 
 

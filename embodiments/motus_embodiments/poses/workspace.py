@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
 from motus_embodiments.errors import DataError
-from motus_embodiments.kinematics import Kinematics, gripper_column
+from motus_embodiments.kinematics import Kinematics, base_pose, gripper_column
 from motus_embodiments.poses.camera_axes import camera_pose, place
 from motus_embodiments.poses.collisions import Collisions, Pairs
 from motus_embodiments.poses.coverage import Grid
@@ -50,18 +50,14 @@ class HeadView:
         place(model, data, kinematics.qpos(np.array([card.home()]))[0])
         self.camera = next((c for c in card.cameras if c.role == "head"), None)
         self._pose = None if self.camera is None else camera_pose(model, data, self.camera)
-        self.bases = [
-            (data.xpos[f.base].copy(), data.xmat[f.base].reshape(3, 3).copy())
-            if f.base >= 0
-            else (np.zeros(3), np.eye(3))
-            for f in kinematics.frames
-        ]
+        bases = [base_pose(data, frame) for frame in kinematics.frames]
+        self._bases = [(axes.copy(), position.copy()) for axes, position in bases]
 
     def sees(self, points: Float[ndarray, "s 3"], arm: int) -> Bool[ndarray, " s"]:
         """Which points, in the base frame of an arm, lie in a square picture; all without one."""
         if self._pose is None:
             return np.ones(len(points), bool)
-        (base, base_axes), (camera, axes, half) = self.bases[arm], self._pose
+        (base_axes, base), (camera, axes, half) = self._bases[arm], self._pose
         seen = (points @ base_axes.T + base - camera) @ axes
         depth = -seen[:, 2]  # a camera looks along its -z
         inside = np.abs(seen[:, :2]) <= EDGE * half * depth[:, None]
