@@ -2,9 +2,9 @@
 
 warps      a textured picture shifted, turned and enlarged
 rendered   franka and aloha on collision-free random moves at 30 Hz, as their models look and
-           with texture laid around them; true flow from depth and poses (`true_flow`), over
-           the pixels that are visible in both pictures, and over those that move by more than
-           half a pixel
+           with texture laid around them, and this once more through a grainy camera (noise of
+           3 levels); true flow from depth and poses (`true_flow`), over the pixels that are
+           visible in both pictures, and over those that move by more than half a pixel
 5 Hz       six steps of that motion: the canvas of flow over all six at once, the sum of the
            six canvases, and the six chained (`chain_canvases`), against the true canvas
 real       frames of ../shared/data, where there: share of pixels that come back, there and
@@ -47,6 +47,9 @@ from motus_embodiments import (
 
 WIDTH, HEIGHT = 256, 192
 RATE, SPAN = 30.0, 6
+TEXTURED = Appearance(7, 7, 7)
+LOOKS = {"as modelled": Appearance(), "textured": TEXTURED, "grainy": TEXTURED}
+GRAIN = 3.0  # levels, standard deviation
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 Estimators = Mapping[str, FlowEstimator]
 Cells = dict[tuple[str, str], list[float]]
@@ -130,22 +133,27 @@ def film(
             yield camera.role, [views[name] for views in seen], [steps, spans]
 
 
+def grainy(pictures: Sequence[np.ndarray]) -> np.ndarray:
+    noise = np.random.default_rng(0).normal(0, GRAIN, (len(pictures), *pictures[0].shape))
+    return np.clip(np.stack(pictures) + noise, 0, 255).astype(np.uint8)
+
+
 def compare_rendered(estimators: Estimators, frames: int) -> None:
     head = "".join(f"{name:>14}{'moving':>9}" for name in estimators)
     print(f"\n{'rendered, 30 Hz':34}{'px':>8}{head}")
     spent: dict[str, float] = defaultdict(float)
     long: dict[tuple[str, str], Cells] = {}
     for robot in ("franka", "aloha"):
-        for look, appearance in (("as modelled", Appearance()), ("textured", Appearance(7, 7, 7))):
+        for look, appearance in LOOKS.items():
             for role, pictures, (steps, spans) in film(robot, appearance, frames):
-                before, after = np.stack(pictures[:-1]), np.stack(pictures[1:])
+                shown = grainy(pictures) if look == "grainy" else np.stack(pictures)
                 true = np.stack([np.nan_to_num(step.flow) for step in steps])
                 there = np.stack([step.visible for step in steps])
                 size = np.linalg.norm(true, axis=-1)
                 row, flows = "", {}
                 for name, estimator in estimators.items():
                     start = time.process_time()
-                    flows[name] = estimator.flow(before, after)
+                    flows[name] = estimator.flow(shown[:-1], shown[1:])
                     spent[name] += time.process_time() - start
                     row += f"{error(flows[name], true, there):14.2f}"
                     row += f"{error(flows[name], true, there & (size > 0.5)):9.2f}"

@@ -74,7 +74,7 @@ def test_weights_from_a_file_name_the_flow(raft, tmp_path):
         for file in ("raft.pth", "nested.ckpt", "raft.safetensors")
     }
     assert names == {NetworkFlow("raft-small", raft).name}
-    assert names.pop().startswith("raft-small@")
+    assert names.pop().startswith("raft-small-256@")
     other = {key: value + 1 if value.is_floating_point() else value for key, value in state.items()}
     save_file(other, tmp_path / "other.safetensors")
     method = open_flow(f"raft-small:{tmp_path / 'other.safetensors'}+consistent+still")
@@ -163,7 +163,7 @@ def test_dpflow_is_asked_as_ptlflow_says(tmp_path, capsys):
     torch.save({"state_dict": network.state_dict()}, tmp_path / "dpflow.ckpt")
     capsys.readouterr()
     method = open_flow(f"dpflow:{tmp_path / 'dpflow.ckpt'}")
-    assert method.name.startswith("dpflow@")
+    assert method.name.startswith("dpflow-256@")
     before, after = views(72, 100)
     blue_first = [
         torch.from_numpy(v[..., ::-1].copy()).permute(0, 3, 1, 2) / 255 for v in (before, after)

@@ -28,7 +28,7 @@ class FlowEstimator(Protocol):
 
     @property
     def width(self) -> int:
-        """Pixels of width a head view should have; canvases with a narrower one are enlarged."""
+        """Pixels of width a view should have; a narrower one is enlarged."""
         ...
 
     def flow(
@@ -65,10 +65,10 @@ def flow_canvas(
     """
     if previous.ndim == 3:
         return flow_canvas(previous[None], following[None], layout, estimator)[0]
-    scale = max(1.0, estimator.width / layout.width)
     fields = {}
     for role, (x, y, w, h) in layout.boxes.items():
         views = [canvases[:, y : y + h, x : x + w] for canvases in (previous, following)]
+        scale = max(1.0, estimator.width / w)
         fields[role] = estimator.flow(*(_enlarged(view, scale) for view in views))
     return pool_views(fields, len(previous))
 

@@ -7,14 +7,17 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from numpy import ndarray
 
-# A view stands still if, of the pixels that differ from a neighbour by so many levels of grey, more
-# than this share changes by less than one level ...
-_CONTRAST = 5
-_STILL, _UNCHANGED = 0.3, 1.0
-# ... and then motion must explain the picture around a pixel by so many levels better than rest,
-# over a window of so many pixels; in a view that moves as a whole, no worse, over a wider window.
-_BETTER = 0.25
-_WINDOW, _MOVING_WINDOW = 5, 9
+# Noise is how much the stillest tenth of a view changes, of the pixels that differ from a neighbour
+# by so many levels of grey.
+_CONTRAST, _STILLEST = 5, 0.1
+# A view moves as a whole if more than this share of them changes by as many levels, and as many
+# times the noise; a greater share where they are few, for then an arm is most of what there is ...
+_MOVED, _MOVED_BARE, _BARE, _CHANGED, _NOISY = 0.55, 0.7, 0.12, 2.0, 1.5
+# ... and then motion must explain the picture around a pixel no worse than rest, over a window of
+# so many pixels; in a view that stands still, better by so many levels and so many times the
+# noise, over a narrower one.
+_MOVING_WINDOW, _WINDOW = 9, 5
+_BETTER, _THAN_NOISE = 0.25, 0.6
 
 
 class DisFlow:
@@ -35,7 +38,7 @@ class DisFlow:
     width = 256  # DIS loses small motion on smaller pictures
 
     def __init__(self, effort: Literal["ultrafast", "medium", "fine"] = "medium") -> None:
-        self.name = f"dis-{effort}-rest"
+        self.name = f"dis-{effort}-rest-{self.width}"
         preset = "ULTRAFAST" if effort == "ultrafast" else "MEDIUM"
         self._dis = cv2.DISOpticalFlow.create(getattr(cv2, f"DISOPTICAL_FLOW_PRESET_{preset}"))
         if effort == "fine":
@@ -71,10 +74,12 @@ def _rests(
     change, missed = cv2.absdiff(before, after), cv2.absdiff(before, followed)
     near = _mean(change, _WINDOW)
     contrast = cv2.morphologyEx(before, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > _CONTRAST
-    same = contrast & (near < _UNCHANGED)
-    if np.count_nonzero(same) > _STILL * np.count_nonzero(contrast):
-        return near < _mean(missed, _WINDOW) + _BETTER
-    return _mean(change, _MOVING_WINDOW) < _mean(missed, _MOVING_WINDOW)
+    told = near[contrast]
+    noise = float(np.quantile(told[::8], _STILLEST)) if told.size else 0.0  # an eighth tells it
+    changed = np.count_nonzero(told >= max(_CHANGED, _NOISY * noise))
+    if changed > told.size * (_MOVED_BARE if told.size < _BARE * near.size else _MOVED):
+        return _mean(change, _MOVING_WINDOW) < _mean(missed, _MOVING_WINDOW)
+    return near < _mean(missed, _WINDOW) + _BETTER + _THAN_NOISE * noise
 
 
 def _mean(levels: UInt8[ndarray, "h w"], window: int) -> Float[ndarray, "h w"]:

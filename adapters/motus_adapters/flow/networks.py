@@ -52,7 +52,7 @@ class NetworkFlow:
     def __init__(self, kind: str, network: nn.Module) -> None:
         self.network = network.eval().requires_grad_(False)
         self._ask = _ask_dpflow if kind == "dpflow" else _ask_raft
-        self.name = f"{kind}@{_hash(network.state_dict())}"
+        self.name = f"{kind}-{self.width}@{_hash(network.state_dict())}"
 
     @torch.no_grad()
     def flow(
