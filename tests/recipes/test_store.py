@@ -54,6 +54,22 @@ def test_a_damaged_entry_is_made_anew(tmp_path):
     assert float(store.get("a", never)["x"][0]) == 2
 
 
+def test_an_entry_that_goes_while_it_is_read_is_made_anew(tmp_path, monkeypatch):
+    """safetensors reads the header and torch opens the file again: another process makes room."""
+    store = TensorStore(tmp_path, 10**6)
+    store.get("a", lambda: entry(1))
+    opens = torch.UntypedStorage.from_file
+    gone = []
+
+    def late(path, *args, **kwargs):
+        gone.append(Path(path).unlink())
+        return opens(path, *args, **kwargs)
+
+    monkeypatch.setattr(torch.UntypedStorage, "from_file", late)
+    assert float(store.get("a", lambda: entry(2))["x"][0]) == 2
+    assert len(gone) == 1
+
+
 def test_a_maker_that_fails_leaves_nothing(tmp_path):
     with pytest.raises(AssertionError):
         TensorStore(tmp_path, 10**6).get("a", never)

@@ -45,8 +45,8 @@ class TensorStore:
             try:
                 found: Tensors = load_file(path)
                 os.utime(path)
-            except (OSError, SafetensorError):
-                pass
+            except (OSError, SafetensorError, RuntimeError):
+                pass  # RuntimeError: torch opens the file a second time, and by then it was gone
             else:
                 return found
         tensors = make()
