@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from motus_adapters.flow.canvases import FlowEstimator as FlowEstimator
     from motus_adapters.flow.canvases import flow_canvas as flow_canvas
     from motus_adapters.flow.canvases import pool_views as pool_views
+    from motus_adapters.flow.canvases import view_flows as view_flows
     from motus_adapters.flow.choice import FLOWS as FLOWS
     from motus_adapters.flow.choice import FlowMethod as FlowMethod
     from motus_adapters.flow.choice import open_flow as open_flow
@@ -207,6 +208,7 @@ _HOMES = {
     "simulator_names": "sims",
     "weights_hash": "deployment.bundle",
     "user_cache": "files",
+    "view_flows": "flow.canvases",
     "write_bundle": "deployment.bundle",
     "write_dataset": "unified.writing",
     "write_format": "exports.formats",
@@ -309,6 +311,7 @@ __all__ = [
     "serve",
     "simulator_names",
     "user_cache",
+    "view_flows",
     "weights_hash",
     "write_bundle",
     "write_dataset",

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from motus_adapters import SHIPPED
+from motus_adapters import SHIPPED, DisFlow, compose, flow_canvas, layout_for
 from motus_embodiments import load_card
 from motus_model import load_codec
 from motus_recipes.experiments import ceiling
@@ -88,17 +88,33 @@ def test_rows_show_what_they_say(tmp_path):
 
 
 def test_estimated_flow_follows_a_shift():
+    """Each flow that a row of the table asks for, but what is known from geometry."""
     rng = np.random.default_rng(0)
     scene = np.kron(rng.integers(0, 255, (70, 70, 3)), np.ones((8, 8, 1))).astype(np.uint8)
     scene = np.concatenate([scene, scene], axis=1)
     frames = np.stack([scene[20 : 20 + 512, 8 * t : 8 * t + 512] for t in range(7)])
     found = estimated({"head": frames})
+    asked = {condition.flow for condition in CONDITIONS}
+    assert {name for name in asked if not name.startswith("true")} == set(found)
     for name, flow in found.items():
         frames_apart = int(name.split()[1]) if name.endswith("frames") else 1
         wanted = -100 * 8 / 512 * frames_apart
         height = flow.shape[2] * 2 // 3
         middle = flow[0, 0, height // 4 : -height, flow.shape[3] // 4 : -flow.shape[3] // 3]
         assert np.median(middle) == pytest.approx(wanted, rel=0.1), name
+
+
+def test_its_first_row_is_what_datasets_hold():
+    """Wrist views are enlarged before flow is estimated, as `motus label` does."""
+    rng = np.random.default_rng(0)
+    scene = np.kron(rng.integers(0, 255, (70, 70, 3)), np.ones((8, 8, 1))).astype(np.uint8)
+    frames = np.stack([scene[20 : 20 + 512, 4 * t : 4 * t + 512] for t in range(7)])
+    pictures = {"head": frames, "left_wrist": frames[:, ::-1]}
+    layout = layout_for(dict.fromkeys(pictures, (512, 512)), 256)
+    views = zip(*pictures.values(), strict=True)
+    canvases = np.stack([compose(dict(zip(pictures, v, strict=True)), layout) for v in views])
+    held = flow_canvas(canvases[:-1], canvases[1:], layout, DisFlow())
+    np.testing.assert_array_equal(estimated(pictures)["dis"], held)
 
 
 def test_the_page_keeps_what_stands_around(tmp_path):

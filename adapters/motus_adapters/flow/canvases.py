@@ -65,12 +65,22 @@ def flow_canvas(
     """
     if previous.ndim == 3:
         return flow_canvas(previous[None], following[None], layout, estimator)[0]
+    return pool_views(view_flows(previous, following, layout, estimator), len(previous))
+
+
+def view_flows(
+    previous: UInt8[ndarray, "n H W 3"],
+    following: UInt8[ndarray, "n H W 3"],
+    layout: Layout,
+    estimator: FlowEstimator,
+) -> dict[str, Float[ndarray, "n h w 2"]]:
+    """Role -> flow of that view between n pairs of canvases, in pixels of the view as enlarged."""
     fields = {}
     for role, (x, y, w, h) in layout.boxes.items():
         views = [canvases[:, y : y + h, x : x + w] for canvases in (previous, following)]
         scale = max(1.0, estimator.width / w)
         fields[role] = estimator.flow(*(_enlarged(view, scale) for view in views))
-    return pool_views(fields, len(previous))
+    return fields
 
 
 def pool_views(

@@ -122,6 +122,8 @@ class Experiment:
 
     def __init__(self, robots: Sequence[str], amount: Amount, folder: Path) -> None:
         self.robots, self.amount, self.folder = tuple(robots), amount, folder
+        self.codec = load_codec(SHIPPED)
+        self._found = folder / "findings" / self.codec.hash  # another codec has its own
 
     def run(self, say: Callable[[str], None]) -> Iterator[str]:
         """Do what is not done yet; yields the robot after each condition.
@@ -129,7 +131,6 @@ class Experiment:
         Raises:
             MismatchError: The folder holds films of another amount.
         """
-        codec = load_codec(SHIPPED)
         for robot in self.robots:
             self._settle(robot)
             film = Film(robot, self.folder / "films", self.amount)
@@ -139,14 +140,14 @@ class Experiment:
                 file = self._file(robot, condition)
                 if not file.is_file():
                     file.parent.mkdir(parents=True, exist_ok=True)
-                    write_json(file, asdict(measure(film, condition, codec)))
+                    write_json(file, asdict(measure(film, condition, self.codec)))
                     say(f"{robot}: {condition.factor or 'all'}, {condition.title}")
                     yield robot
 
     def findings(self) -> dict[str, dict[Condition, Finding]]:
-        """What is measured in this folder, by robot."""
+        """What is measured in this folder with the shipped codec, by robot."""
         found: dict[str, dict[Condition, Finding]] = {}
-        for robot in sorted(folder.name for folder in (self.folder / "findings").glob("*")):
+        for robot in sorted(folder.name for folder in self._found.glob("*")):
             for condition in CONDITIONS:
                 file = self._file(robot, condition)
                 if file.is_file():
@@ -155,7 +156,7 @@ class Experiment:
         return found
 
     def _file(self, robot: str, condition: Condition) -> Path:
-        return self.folder / "findings" / robot / f"{condition.key}.json"
+        return self._found / robot / f"{condition.key}.json"
 
     def _settle(self, robot: str) -> None:
         file, settings = self.folder / f"{robot}.json", asdict(self.amount)

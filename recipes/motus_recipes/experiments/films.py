@@ -9,12 +9,12 @@ import numpy as np
 
 from motus_adapters import (
     DisFlow,
-    FlowEstimator,
     Layout,
     compose,
     flow_canvas,
     layout_for,
     pool_views,
+    view_flows,
 )
 from motus_embodiments import Appearance, Kinematics, Renderer, load_card, make_sampler, true_flow
 
@@ -111,16 +111,11 @@ def estimated(pictures: Views) -> dict[str, np.ndarray]:
     dis, out = DisFlow(), {}
     canvases = _canvases(pictures, WIDTH)
     layout = _layout(pictures, WIDTH)
-    views = {
-        role: np.ascontiguousarray(canvases[:, y : y + h, x : x + w])
-        for role, (x, y, w, h) in layout.boxes.items()
-    }
-    fields = {role: dis.flow(view[:-1], view[1:]) for role, view in views.items()}
+    fields = view_flows(canvases[:-1], canvases[1:], layout, dis)
     out["dis"] = pool_views(fields, len(canvases) - 1)
     out["dis, fine cells"] = pool_views(fields, len(canvases) - 1, finer=2)
-    estimators: tuple[FlowEstimator, ...] = (DisFlow("fine"), DisFlow("ultrafast"))
-    for estimator in estimators:
-        out[estimator.name] = flow_canvas(canvases[:-1], canvases[1:], layout, estimator)
+    out["dis-fine"] = flow_canvas(canvases[:-1], canvases[1:], layout, DisFlow("fine"))
+    out["dis-ultrafast"] = flow_canvas(canvases[:-1], canvases[1:], layout, DisFlow("ultrafast"))
     for span in SPANS[1:]:
         out[f"dis, {span} frames"] = flow_canvas(canvases[:-span], canvases[span:], layout, dis)
     for width in (WIDTH // 2, FINE):
