@@ -87,12 +87,16 @@ def test_rows_show_what_they_say(tmp_path):
     assert len(set(keys)) == len(keys)
 
 
-def test_estimated_flow_follows_a_shift():
-    """Each flow that a row of the table asks for, but what is known from geometry."""
+def sliding(pixels: int) -> np.ndarray:
+    """Seven pictures of a scene of squares that moves left by so many pixels a frame."""
     rng = np.random.default_rng(0)
     scene = np.kron(rng.integers(0, 255, (70, 70, 3)), np.ones((8, 8, 1))).astype(np.uint8)
-    scene = np.concatenate([scene, scene], axis=1)
-    frames = np.stack([scene[20 : 20 + 512, 8 * t : 8 * t + 512] for t in range(7)])
+    return np.stack([scene[20 : 20 + 512, pixels * t : pixels * t + 512] for t in range(7)])
+
+
+def test_estimated_flow_follows_a_shift():
+    """Each flow that a row of the table asks for, but what is known from geometry."""
+    frames = sliding(8)
     found = estimated({"head": frames})
     asked = {condition.flow for condition in CONDITIONS}
     assert {name for name in asked if not name.startswith("true")} == set(found)
@@ -106,9 +110,7 @@ def test_estimated_flow_follows_a_shift():
 
 def test_its_first_row_is_what_datasets_hold():
     """Wrist views are enlarged before flow is estimated, as `motus label` does."""
-    rng = np.random.default_rng(0)
-    scene = np.kron(rng.integers(0, 255, (70, 70, 3)), np.ones((8, 8, 1))).astype(np.uint8)
-    frames = np.stack([scene[20 : 20 + 512, 4 * t : 4 * t + 512] for t in range(7)])
+    frames = sliding(4)
     pictures = {"head": frames, "left_wrist": frames[:, ::-1]}
     layout = layout_for(dict.fromkeys(pictures, (512, 512)), 256)
     views = zip(*pictures.values(), strict=True)
