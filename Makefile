@@ -23,7 +23,7 @@ experiment: $(STAMP) ## Does pretraining help? Hours on two cores; goes on where
 	@$(BIN)/python -m motus_recipes.experiments.pretraining --out experiments/pretraining --docs docs
 
 test: $(STAMP) ## Run the tests
-	@$(BIN)/pytest -q -n 2
+	@$(BIN)/pytest -q -n 2 --dist worksteal
 
 check: $(STAMP) ## Formatting, lint, types, import rules, tests
 	@$(BIN)/ruff format --check .
