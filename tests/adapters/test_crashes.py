@@ -102,6 +102,7 @@ def codec(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_label_dies_at_every_rename(short_source, tmp_path, codec):
     for name in ("unlabelled", "calm"):
         convert(short_source, tmp_path / name, card="pusht", codec=None)

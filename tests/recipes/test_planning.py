@@ -62,6 +62,7 @@ def test_a_steps_peak_is_within_a_tenth_of_measured_memory(size: str, batch: int
     assert counted.peak * GIB == pytest.approx(int(out.stdout), rel=0.1)
 
 
+@pytest.mark.slow
 def test_sharding_saves_what_it_says():
     recipe = load_recipe("full", "motus-8b")
     report = plan(recipe, "64xH100")

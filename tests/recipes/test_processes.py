@@ -97,6 +97,7 @@ def undisturbed(squares: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return run
 
 
+@pytest.mark.slow
 def test_a_lost_process_is_named_and_the_job_goes_on_exactly(
     undisturbed: Path, squares: Path, tmp_path: Path
 ):
@@ -119,6 +120,7 @@ def test_a_lost_process_is_named_and_the_job_goes_on_exactly(
     assert (run / weights).read_bytes() == (undisturbed / weights).read_bytes()
 
 
+@pytest.mark.slow
 def test_another_number_of_processes_goes_on_with_the_same_data(
     undisturbed: Path, squares: Path, tmp_path: Path
 ):
