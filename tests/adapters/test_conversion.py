@@ -239,6 +239,23 @@ def test_joint_actions_become_poses(layouts, tmp_path):
     assert "action: []" in caught.value.hint
 
 
+@pytest.mark.slow
+def test_memory_does_not_grow_with_episodes(layouts, tmp_path, monkeypatch):
+    """The peak of traced allocations hardly changes from 50 to 100 episodes."""
+    import tracemalloc
+
+    monkeypatch.setattr("motus_adapters.unified.assemble._ROWS", 4)
+    peaks = []
+    for count in (50, 100):
+        truths = [layouts.truth(i % 4, ("img",), (2, 2), "go", 10.0) for i in range(count)]
+        path = layouts.robomimic(tmp_path / f"{count}.hdf5", truths)
+        tracemalloc.start()
+        convert(path, tmp_path / f"set{count}", card=_mobile_card(), codec=None)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < peaks[0] + 300_000
+
+
 def test_inspect_source(pusht_source):
     report = inspect_source(pusht_source)
     assert (report.format, report.episodes, report.frames) == ("zarr", 5, sum(range(8, 13)))
