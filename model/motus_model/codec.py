@@ -277,7 +277,10 @@ def load_codec(folder: Path) -> LatentActionCodec:
         weights = load_file(folder / "codec.safetensors")
         codec.load_state_dict({key: value.float() for key, value in weights.items()}, strict=True)
     except (RuntimeError, KeyError, SafetensorError) as error:
-        raise ValueError(f"{folder}/codec.safetensors does not fit its config: {error}") from error
+        raise ValueError(
+            f"{folder}/codec.safetensors does not fit its config ({error}): copy it again, "
+            "or train the codec anew"
+        ) from error
     return codec.eval()
 
 

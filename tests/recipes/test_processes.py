@@ -55,7 +55,7 @@ def alone(squares: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
-@pytest.mark.parametrize("sharding", ["ddp", "fsdp"])
+@pytest.mark.parametrize("sharding", [pytest.param("ddp", marks=pytest.mark.slow), "fsdp"])
 def test_two_processes_equal_one(alone: Path, squares: Path, tmp_path: Path, sharding: str):
     run = tmp_path / "run"
     settings = (f"engine.sharding={sharding}", "engine.microbatch=1")
