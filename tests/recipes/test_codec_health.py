@@ -142,11 +142,15 @@ def test_twists_are_also_read_along_the_wrist(squares, codec, monkeypatch):
     motion = np.random.default_rng(0).normal(size=(len(cached.first), 14)).astype(np.float32)
     known = np.ones(14, bool)
 
-    def turned(cached, frame):
+    def labels(cached, frame):
         assert frame == "wrist"
         return Labels(motion, known)
 
-    monkeypatch.setattr(report, "read_labels", turned)
+    def turns(cached, frame, rows):
+        return np.broadcast_to(np.eye(3), (len(rows), 1, 3, 3))
+
+    monkeypatch.setattr(report, "read_labels", labels)
+    monkeypatch.setattr(report, "turns_of", turns)
     along = report._along_wrists(cached, codes)
     columns = list(codes.columns)
     np.testing.assert_array_equal(along.held.motion, motion[codes.held_rows][:, columns])
@@ -154,6 +158,8 @@ def test_twists_are_also_read_along_the_wrist(squares, codec, monkeypatch):
     np.testing.assert_array_equal(along.train.code, codes.train.code)
     monkeypatch.setattr(baselines, "UPDATES", 1)
     rows = inspect_codec(codec, [squares]).probes
+    by_state = [row.code for row in rows if row.code.endswith("turned by the state")]
+    assert len(by_state) == 2
     assert [row.code for row in rows if row.axes == "wrist"] == [
         "latent",
         "flow, 14 components",
@@ -161,6 +167,29 @@ def test_twists_are_also_read_along_the_wrist(squares, codec, monkeypatch):
     ]
     known[columns[0]] = False
     assert report._along_wrists(cached, codes) is None
+
+
+def test_the_state_turns_what_the_latent_tells_along_the_wrist(squares, codec, monkeypatch):
+    from motus_recipes.health import report
+    from motus_recipes.training.codec_training import turned
+
+    cached = open_cached("squares", squares, load_recipe("codec").model)
+    codes = read_codes(load_codec(codec), cached, 0.3)
+    source = np.random.default_rng(0)
+    axes = np.linalg.qr(source.normal(size=(len(cached.first), 3, 3)))[0]
+    monkeypatch.setattr(report, "turns_of", lambda cached, frame, rows: axes[rows][:, None])
+    columns = tuple(range(6))
+    codes = replace(codes, columns=columns)
+    parts, seen = {}, {}
+    for part, rows in (("train", codes.train_rows), ("held", codes.held_rows)):
+        own = source.normal(size=(len(rows), 6))  # along the wrist, which is what the latent tells
+        base = turned(own, axes[rows].swapaxes(1, 2))
+        parts[part] = replace(getattr(codes, part), code=own @ np.eye(6, 14), motion=base)
+        seen[part] = replace(parts[part], motion=own)
+    codes, along = replace(codes, **parts), replace(codes, **seen)
+    assert linear_probe(codes.train, codes.held).mean() < 0.2
+    by_state = report._turned_by_state(cached, codes, along)
+    assert linear_probe(*by_state).min() > 0.999
 
 
 def test_what_cannot_be_measured(codec, squares, tmp_path):

@@ -49,15 +49,19 @@ def r2(motion: Motion, guess: Motion, usual: Float[np.ndarray, " m"]) -> Float[n
 
 
 def linear_probe(train: Steps, held: Steps) -> Float[np.ndarray, " m"]:
-    """R2 by ridge regression; its strength is chosen by episodes left out of the training ones."""
+    """R2 by `linear_guess`."""
+    return r2(held.motion, linear_guess(train, held.code), train.motion.mean(0))
+
+
+def linear_guess(train: Steps, code: Code) -> Motion:
+    """Motion of codes by ridge regression; its strength is chosen by episodes that are left out."""
     parts = folds(train)
     scores = [
         sum(_fold_error(train, parts == part, alpha) for part in np.unique(parts))
         for alpha in ALPHAS
     ]
     alpha = ALPHAS[int(np.argmin(scores))]
-    guess = _ridge(train.code, train.motion, held.code, alpha)
-    return r2(held.motion, guess, train.motion.mean(0))
+    return _ridge(train.code, train.motion, code, alpha)
 
 
 def curved_probe(train: Steps, held: Steps, seed: int = 0) -> Float[np.ndarray, " m"]:

@@ -24,9 +24,9 @@ from motus_recipes.health.baselines import (
 )
 from motus_recipes.health.codes import Codes, Rebuilt, read_codes, reconstruction
 from motus_recipes.health.crossing import Crossing, Sensitivity, crossings, sensitivities
-from motus_recipes.health.probes import Steps, curved_probe, linear_probe
+from motus_recipes.health.probes import Steps, curved_probe, linear_guess, linear_probe
 from motus_recipes.library import load_recipe
-from motus_recipes.training.codec_training import read_labels
+from motus_recipes.training.codec_training import ARMS, read_labels, turned, turns_of
 
 Axes = Literal["base", "wrist"]
 
@@ -251,13 +251,18 @@ def _measure(
         probe("random encoder", *random_encoder(codec, cached, codes)),
         _supervised(name, "base", cached, codes),
     ]
-    turned = _along_wrists(cached, codes)
-    if turned is not None:
-        own = (replace(train, motion=turned.train.motion), replace(held, motion=turned.held.motion))
+    along = _along_wrists(cached, codes)
+    if along is not None:
+        own = (replace(train, motion=along.train.motion), replace(held, motion=along.held.motion))
+        parts = [
+            replace(kind, train=a, held=b) for kind, a, b in ((codes, train, held), (along, *own))
+        ]
         probes += [
-            _probe(name, "wrist", turned, "latent", turned.train, turned.held),
-            _probe(name, "wrist", turned, "flow, 14 components", *own),
-            _supervised(name, "wrist", cached, turned),
+            probe("latent, turned by the state", *_turned_by_state(cached, codes, along)),
+            probe("flow, 14 components, turned by the state", *_turned_by_state(cached, *parts)),
+            _probe(name, "wrist", along, "latent", along.train, along.held),
+            _probe(name, "wrist", along, "flow, 14 components", *own),
+            _supervised(name, "wrist", cached, along),
         ]
     return _Measured(row, views, probes, list(_twists(name, codes, scores)))
 
@@ -274,6 +279,26 @@ def _along_wrists(cached: Cached, codes: Codes) -> Codes | None:
         train=replace(codes.train, motion=motion[codes.train_rows]),
         held=replace(codes.held, motion=motion[codes.held_rows]),
     )
+
+
+def _turned_by_state(cached: Cached, codes: Codes, along: Codes) -> tuple[Steps, Steps]:
+    """What a linear probe reads along the wrists, turned to the bases' axes by the state.
+
+    Flow does not tell how the hand is turned; the state does.
+    """
+    columns = list(codes.columns)
+
+    def turn(steps: Steps, rows: np.ndarray) -> Steps:
+        motion = np.zeros((len(rows), 14))
+        motion[:, columns] = linear_guess(along.train, steps.code)
+        turns = turns_of(cached, "wrist", rows)
+        assert turns is not None  # the twists along the wrists were turned by them
+        for arm, axes in zip(cached.card.arms, np.moveaxis(turns, 1, 0), strict=True):
+            own = ARMS[arm.side == "right"]
+            motion[:, own] = turned(motion[:, own], axes.swapaxes(1, 2))
+        return replace(steps, code=motion[:, columns])
+
+    return turn(codes.train, codes.train_rows), turn(codes.held, codes.held_rows)
 
 
 def _views(

@@ -59,7 +59,7 @@ def read_labels(cached: Cached, frame: MotionFrame, *, shown: bool = True) -> La
     """
     motion, mask = np.zeros((len(cached.first), 14), np.float32), np.zeros(14, bool)
     sides: dict[str, int] = {arm.side: index for index, arm in enumerate(cached.card.arms)}
-    turns = _turns(cached, frame)
+    turns = turns_of(cached, frame)
     for side, arm in zip(("left", "right"), ARMS, strict=True):
         if not shown or not cached.motion_mask[arm].any():
             continue
@@ -69,19 +69,27 @@ def read_labels(cached: Cached, frame: MotionFrame, *, shown: bool = True) -> La
             continue
         if turns is None or np.isnan(turns[:, sides[side]]).any():
             continue  # where the camera looks is not known
-        turn = turns[:, sides[side]].astype(np.float32)
-        motion[:, arm] = (turn[:, None] @ own.reshape(-1, 2, 3, 1)).reshape(-1, 6)
+        motion[:, arm] = turned(own, turns[:, sides[side]].astype(np.float32))
         # A twist turned into other axes is only known if all of it was.
         for part in (slice(arm.start, arm.start + 3), slice(arm.start + 3, arm.stop)):
             mask[part] = bool(cached.motion_mask[part].all())
     return Labels(motion, mask)
 
 
-def _turns(cached: Cached, frame: MotionFrame) -> Float[np.ndarray, "n arms 3 3"] | None:
+def turned(
+    twist: Float[np.ndarray, "n 6"], turns: Float[np.ndarray, "n 3 3"]
+) -> Float[np.ndarray, "n 6"]:
+    """Translation and rotation along other axes; of one turn, or one of each step."""
+    return np.asarray((turns[:, None] @ twist.reshape(-1, 2, 3, 1)).reshape(-1, 6))
+
+
+def turns_of(
+    cached: Cached, frame: MotionFrame, rows: np.ndarray | slice = np.s_[:]
+) -> Float[np.ndarray, "n arms 3 3"] | None:
     """From the base frames to the axes of cameras, one for all steps or of each step."""
     if frame == "wrist":
         width = len(cached.card.state_channels)
-        return wrist_axes(cached.card, np.asarray(cached.state[:, :width], np.float64))
+        return wrist_axes(cached.card, np.asarray(cached.state[rows, :width], np.float64))
     axes = head_axes(cached.card) if frame == "camera" else None
     return None if axes is None else axes[None]
 
