@@ -61,6 +61,7 @@ def stamps(folder: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*.json")}
 
 
+@pytest.mark.slow
 def test_a_stopped_experiment_goes_on(folder):
     said = []
     first = Experiment(replace(BED, horizon=3), GRID, folder, said.append)

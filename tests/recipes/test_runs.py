@@ -32,26 +32,15 @@ SMALL = (
     ),
     "stages.stage3.lora.experts=[video, action]",
     "stages.stage3.lora.rank=2",
+    "engine.checkpoint_every=2",
 )
-
-
-def go_on(squares: Path, run: Path, dies_at: Path | None = None) -> None:
-    """The same command with --resume, checkpointing often; killed when a file stands."""
-
-    def die(*_: object) -> None:
-        if dies_at is not None and dies_at.exists():
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    torch.set_num_threads(1)
-    recipe = load_recipe("full", overrides=(*SMALL, "engine.checkpoint_every=2"))
-    train(recipe, run=run, data={"target": squares}, resume=True, on_progress=die)
 
 
 @pytest.fixture(scope="module")
 def finished(squares: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("runs") / "full"
     torch.set_num_threads(1)  # as the killed runs have: sums are taken in the same order
-    recipe = load_recipe("full", overrides=(*SMALL, "engine.checkpoint_every=2"))
+    recipe = load_recipe("full", overrides=SMALL)
     report = train(recipe, run=run, data={"target": squares})
     assert [stage.name for stage in report.stages] == ["codec", "stage1", "stage2", "stage3"]
     assert all(np.isfinite(stage.loss) for stage in report.stages)
@@ -68,13 +57,19 @@ def weights(run: Path) -> dict[str, bytes]:
 
 @pytest.mark.filterwarnings("ignore:This process.*fork:DeprecationWarning")
 def test_killed_at_any_moment_and_resumed_equals_never_killed(
-    finished: Path, squares: Path, tmp_path: Path
+    finished: Path, squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
+    monkeypatch.syspath_prepend(Path(__file__).parent)  # other processes have it, too
+    from worker import go_on
+
+    # A fork of this process would not train where another test has used autograd's threads.
+    server = get_context("forkserver")
+    server.set_forkserver_preload([train.__module__, "transformers.models.qwen3_vl"])
     run = tmp_path / "killed"
     kills = 0
     # Before a first checkpoint, and while it is written.
     for sign in ("01-codec/metrics.jsonl", "03-stage2/metrics.jsonl", "04-stage3/checkpoints"):
-        process = get_context("fork").Process(target=go_on, args=(squares, run))
+        process = server.Process(target=go_on, args=(run, squares, *SMALL))
         process.start()
         while process.is_alive() and not (run / sign).exists():
             time.sleep(0.002)
@@ -82,12 +77,12 @@ def test_killed_at_any_moment_and_resumed_equals_never_killed(
         process.join()
         kills += process.exitcode == -signal.SIGKILL
     # When it stands: the run goes on from there.
-    checkpoint = run / "04-stage3/checkpoints/step-00000002/state.json"
-    process = get_context("fork").Process(target=go_on, args=(squares, run, checkpoint))
+    stands = {"dies_at": run / "04-stage3/checkpoints/step-00000002/state.json"}
+    process = server.Process(target=go_on, args=(run, squares, *SMALL), kwargs=stands)
     process.start()
     process.join()
     kills += process.exitcode == -signal.SIGKILL
-    go_on(squares, run)
+    go_on(run, squares, *SMALL)
     assert kills >= 2
     assert weights(run) == weights(finished)
     for file in sorted(finished.glob("*/metrics.jsonl")):
@@ -97,7 +92,7 @@ def test_killed_at_any_moment_and_resumed_equals_never_killed(
 def test_a_run_is_not_overwritten_or_mixed_up(
     finished: Path, squares: Path, tmp_path: Path, write: Callable[..., Path]
 ):
-    recipe = load_recipe("full", overrides=(*SMALL, "engine.checkpoint_every=2"))
+    recipe = load_recipe("full", overrides=SMALL)
     with pytest.raises(UsageError) as error:
         train(recipe, run=finished, data={"target": squares})
     assert "--resume" in (error.value.hint or "")

@@ -1,5 +1,7 @@
-"""What a process of a multi-process test runs: a recipe by the overrides of its command line."""
+"""What another process of a test runs: recipe `full` by the overrides of its command line."""
 
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -7,13 +9,19 @@ import torch
 
 from motus_recipes import load_recipe, train
 
-if __name__ == "__main__":
-    run, data, *overrides = sys.argv[1:]
+
+def go_on(run: str | Path, data: str | Path, *overrides: str, dies_at: Path | None = None) -> None:
+    """Train from where the run stands; killed when a file stands."""
+
+    def die(*_: object) -> None:
+        if dies_at is not None and dies_at.exists():
+            os.kill(os.getpid(), signal.SIGKILL)
+
     torch.set_num_threads(1)
-    train(
-        load_recipe("full", overrides=overrides),
-        run=Path(run),
-        data={"target": Path(data)},
-        resume=True,
-        device="cpu",
-    )
+    recipe = load_recipe("full", overrides=overrides)
+    target = {"target": Path(data)}
+    train(recipe, run=Path(run), data=target, resume=True, device="cpu", on_progress=die)
+
+
+if __name__ == "__main__":
+    go_on(*sys.argv[1:])
