@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from motus_recipes.data.store import TensorStore
 
@@ -93,6 +94,19 @@ def test_what_is_used_stays(tmp_path):
     assert float(store.get("0", never)["x"][0]) == 0
     with pytest.raises(AssertionError):
         store.get("1", never)
+
+
+def test_an_entry_that_another_process_takes_while_it_is_written_is_given_all_the_same(
+    tmp_path, monkeypatch
+):
+    def slowly(tensors, path):
+        save_file(tensors, path)
+        path.unlink()
+
+    monkeypatch.setattr("motus_recipes.data.store.save_file", slowly)
+    found = TensorStore(tmp_path, 20 * ENTRY).get("1", lambda: entry(1))
+    assert float(found["x"][0]) == 1
+    assert not list(tmp_path.iterdir())
 
 
 WRITER = """

@@ -7,6 +7,7 @@ that were used least recently. What is gone or damaged is made anew.
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -59,8 +60,9 @@ class TensorStore:
         partial = path.with_name(f".{os.getpid()}.{path.name}")  # counted, too, if it is left
         try:
             save_file({key: value.contiguous() for key, value in tensors.items()}, partial)
-            self._uncounted += partial.stat().st_size
-            partial.replace(path)
+            with suppress(FileNotFoundError):  # taken for one that was left, by who made room
+                self._uncounted += partial.stat().st_size
+                partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
         if self._uncounted > STEP * self.limit:
