@@ -55,7 +55,6 @@ def weights(run: Path) -> dict[str, bytes]:
     }
 
 
-@pytest.mark.filterwarnings("ignore:This process.*fork:DeprecationWarning")
 def test_killed_at_any_moment_and_resumed_equals_never_killed(
     finished: Path, squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

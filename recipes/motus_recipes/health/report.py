@@ -253,17 +253,18 @@ def _measure(
     ]
     along = _along_wrists(cached, codes)
     if along is not None:
-        own = (replace(train, motion=along.train.motion), replace(held, motion=along.held.motion))
-        parts = [
-            replace(kind, train=a, held=b) for kind, a, b in ((codes, train, held), (along, *own))
-        ]
-        probes += [
-            probe("latent, turned by the state", *_turned_by_state(cached, codes, along)),
-            probe("flow, 14 components, turned by the state", *_turned_by_state(cached, *parts)),
-            _probe(name, "wrist", along, "latent", along.train, along.held),
-            _probe(name, "wrist", along, "flow, 14 components", *own),
-            _supervised(name, "wrist", cached, along),
-        ]
+        flow = replace(codes, train=train, held=held)
+        for code, base in (("latent", codes), ("flow, 14 components", flow)):
+            own = replace(
+                along,
+                train=replace(base.train, motion=along.train.motion),
+                held=replace(base.held, motion=along.held.motion),
+            )
+            probes += [
+                probe(f"{code}, turned by the state", *_turned_by_state(cached, base, own)),
+                _probe(name, "wrist", own, code, own.train, own.held),
+            ]
+        probes.append(_supervised(name, "wrist", cached, along))
     return _Measured(row, views, probes, list(_twists(name, codes, scores)))
 
 
@@ -287,18 +288,17 @@ def _turned_by_state(cached: Cached, codes: Codes, along: Codes) -> tuple[Steps,
     Flow does not tell how the hand is turned; the state does.
     """
     columns = list(codes.columns)
-
-    def turn(steps: Steps, rows: np.ndarray) -> Steps:
-        motion = np.zeros((len(rows), 14))
-        motion[:, columns] = linear_guess(along.train, steps.code)
-        turns = turns_of(cached, "wrist", rows)
-        assert turns is not None  # the twists along the wrists were turned by them
-        for arm, axes in zip(cached.card.arms, np.moveaxis(turns, 1, 0), strict=True):
-            own = ARMS[arm.side == "right"]
-            motion[:, own] = turned(motion[:, own], axes.swapaxes(1, 2))
-        return replace(steps, code=motion[:, columns])
-
-    return turn(codes.train, codes.train_rows), turn(codes.held, codes.held_rows)
+    rows = np.concatenate([codes.train_rows, codes.held_rows])
+    motion = np.zeros((len(rows), 14))
+    code = np.concatenate([along.train.code, along.held.code])
+    motion[:, columns] = linear_guess(along.train, code)
+    turns = turns_of(cached, "wrist", rows)
+    assert turns is not None  # the twists along the wrists were turned by them
+    for arm, axes in zip(cached.card.arms, np.moveaxis(turns, 1, 0), strict=True):
+        own = ARMS[arm.side == "right"]
+        motion[:, own] = turned(motion[:, own], axes.swapaxes(1, 2))
+    train, held = np.split(motion[:, columns], [len(codes.train_rows)])
+    return replace(codes.train, code=train), replace(codes.held, code=held)
 
 
 def _views(
