@@ -265,6 +265,7 @@ def _measure(
                 _probe(name, "wrist", own, code, own.train, own.held),
             ]
         probes.append(_supervised(name, "wrist", cached, along))
+        probes.sort(key=lambda row: row.axes)  # the base's first
     return _Measured(row, views, probes, list(_twists(name, codes, scores)))
 
 
