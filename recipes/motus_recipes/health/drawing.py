@@ -78,7 +78,7 @@ def _errors(health: CodecHealth) -> dict[str, dict[str, float]]:
 def _bars(groups: Mapping[str, Mapping[str, float]], label: str) -> Figure:
     """Bars side by side, a group a place; below -0.2 they are cut off."""
     places = list(dict.fromkeys(place for group in groups.values() for place in group))
-    plot = Figure(figsize=(max(5, 1.2 * len(places) + 2), 3.2), layout="constrained")
+    plot = Figure(figsize=(max(5, 1.2 * len(places) + 2), 3.6), layout="constrained")
     panel = plot.subplots()
     width = 0.8 / max(1, len(groups))
     for number, (name, group) in enumerate(groups.items()):
@@ -90,7 +90,7 @@ def _bars(groups: Mapping[str, Mapping[str, float]], label: str) -> Figure:
     panel.set_xticks([i + 0.4 - width / 2 for i in range(len(places))], places, fontsize=7)
     panel.set_ylabel(label)
     panel.grid(axis="y", alpha=0.3)
-    panel.legend(fontsize=7)
+    plot.legend(fontsize=7, ncols=2, loc="outside upper left")
     return plot
 
 
