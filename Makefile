@@ -10,6 +10,8 @@ UV_VERSION := 0.13.9
 # Two processes of one thread each: right for tests on two cores.
 test: export OMP_NUM_THREADS := 1
 test: export OPENBLAS_NUM_THREADS := 1
+# Hundreds of tests start processes: each would compile our files anew where bytecode is not kept.
+test: export PYTHONDONTWRITEBYTECODE :=
 export MUJOCO_GL ?= egl
 export HF_HUB_OFFLINE ?= 1
 

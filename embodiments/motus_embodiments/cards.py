@@ -27,6 +27,9 @@ from motus_embodiments.schema import RobotModel as RobotModel
 SHIPPED = Path(__file__).parent / "cards"
 OWN = Path("embodiments")  # the user's cards, relative to where the command runs
 
+# Ten times as fast as PyYAML's own parser, where libyaml came with it.
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
 # What a person reads, not what the numbers mean.
 _TEXT = {"title", "sources", "notes"}
 
@@ -70,7 +73,7 @@ def shipped_card(name: str) -> Path | None:
 def read_card(path: Path) -> Card:
     """Read one card file; a relative model file becomes absolute."""
     try:
-        data = yaml.safe_load(path.read_text())
+        data = yaml.load(path.read_text(), Loader=_Loader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         line = str(error).replace("\n", " ")
         raise UsageError(f"cannot read the card {path}: {line}", where=str(path)) from error

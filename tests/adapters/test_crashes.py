@@ -13,8 +13,10 @@ _CRASHES = """
 import filecmp, os, shutil, sys
 from pathlib import Path
 from motus_adapters import convert, label_dataset
-import motus_adapters.conversion.episodes, motus_adapters.relabel
-import motus_adapters.readers.replay_buffer
+from motus_adapters.readers import FORMATS, get_reader
+import motus_adapters.conversion.episodes, motus_adapters.relabel, pandas
+for name in FORMATS:  # here, so that no child has to
+    get_reader(name)
 if sys.argv[4] != "none":
     import motus_model
 

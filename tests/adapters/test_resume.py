@@ -56,14 +56,18 @@ def test_sigkill_and_resume(pusht_source, tmp_path, layouts, undisturbed, worker
 
 
 # Conversions with two workers, each killed after a share of the time that an undisturbed one takes:
-# all of its processes at once, or one worker, or the parent alone. Forked, so that no time goes
-# into imports. Prints the kills that left nothing to resume, and those that came out differently.
+# all of its processes at once, or one worker, or the parent alone. Forked, and all readers are
+# there before, so that no time goes into imports. Prints the kills that left nothing to resume,
+# and those that came out differently.
 _KILLS = """
 import filecmp, multiprocessing, os, random, shutil, signal, sys, time
 from pathlib import Path
 from motus_adapters.conversion import episodes as conversion
 from motus_adapters import workers
-import motus_adapters.readers.replay_buffer
+from motus_adapters.readers import FORMATS, get_reader
+import pandas
+for name in FORMATS:
+    get_reader(name)
 
 source, calm, base, kills = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
 fork = multiprocessing.get_context("fork")

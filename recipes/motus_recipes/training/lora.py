@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor, nn
 
 from motus_recipes.schema import Lora
@@ -13,6 +12,8 @@ def add_lora(network: nn.Module, lora: Lora) -> None:
 
     What is outside the blocks (the way in and out of actions) keeps training as it did.
     """
+    from peft import LoraConfig, inject_adapter_in_model  # brings all of transformers
+
     for expert in lora.experts:
         blocks = getattr(network, expert).blocks
         blocks.requires_grad_(False)
