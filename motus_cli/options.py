@@ -21,7 +21,7 @@ def _embodiment_names() -> Iterator[str]:
 def _recipe_names() -> Iterator[str]:
     from motus_recipes import list_recipes
 
-    return (recipe.name for recipe in list_recipes())
+    return iter(dict.fromkeys(recipe.name for recipe in list_recipes()))  # once, of all sizes
 
 
 DryRun = Annotated[bool, Option("--dry-run", "-n", help="Say what would be written, write nothing")]

@@ -4,6 +4,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from motus_recipes.catalogue import RecipeInfo as RecipeInfo
+    from motus_recipes.catalogue import list_recipes as list_recipes
     from motus_recipes.evaluation.closed_loop import EvalReport as EvalReport
     from motus_recipes.evaluation.closed_loop import evaluate as evaluate
     from motus_recipes.evaluation.comparing import CompareReport as CompareReport
@@ -22,9 +24,7 @@ if TYPE_CHECKING:
     from motus_recipes.health.report import CodecHealth as CodecHealth
     from motus_recipes.health.report import inspect_codec as inspect_codec
     from motus_recipes.library import Recipe as Recipe
-    from motus_recipes.library import RecipeInfo as RecipeInfo
     from motus_recipes.library import describe as describe
-    from motus_recipes.library import list_recipes as list_recipes
     from motus_recipes.library import load_recipe as load_recipe
     from motus_recipes.reports.demo_page import DemoReport as DemoReport
     from motus_recipes.reports.reporting import ReportReport as ReportReport
@@ -49,7 +49,7 @@ _HOMES = {
     "MetricWeights": "evaluation.frechet",
     "Plan": "training.planning",
     "Recipe": "library",
-    "RecipeInfo": "library",
+    "RecipeInfo": "catalogue",
     "ReportReport": "reports.reporting",
     "SampleReport": "evaluation.samples",
     "SamplesReport": "evaluation.samples",
@@ -61,7 +61,7 @@ _HOMES = {
     "evaluate": "evaluation.closed_loop",
     "export": "exporting",
     "inspect_codec": "health.report",
-    "list_recipes": "library",
+    "list_recipes": "catalogue",
     "load_recipe": "library",
     "plan": "training.planning",
     "report": "reports.reporting",

@@ -1,4 +1,4 @@
-"""Recipes by name: the files, `--set` changes, and where every value comes from."""
+"""A recipe in full: its file, `--set` changes, and where every value comes from."""
 
 import re
 from collections.abc import Sequence
@@ -11,22 +11,8 @@ from pydantic import BaseModel, ValidationError
 
 from motus_embodiments import UsageError, nearest
 from motus_model import SIZES, ModelConfig, Motus, Window, vlm_parameters
+from motus_recipes.catalogue import list_recipes, read_table
 from motus_recipes.schema import RecipeSpec
-
-LIBRARY = Path(__file__).parent / "library"
-WHOLE = "full"  # the recipe whose stages can be run alone
-OWN = Path("recipes")  # a user's own recipes win over the shipped ones
-
-
-@dataclass(frozen=True)
-class RecipeInfo:
-    """One line of `motus recipes list`; a stage of `full` is a recipe, too, by its own name."""
-
-    name: str
-    size: str
-    title: str
-    path: Path
-    stage: str | None = None
 
 
 @dataclass(frozen=True)
@@ -44,7 +30,7 @@ class Recipe:
 
     def resolved(self) -> dict[str, dict[str, Any]]:
         """Every value by its dotted key, with its origin."""
-        written = _flatten(_read(self.path))
+        written = _flatten(read_table(self.path))
         whole = self.spec.model_dump(mode="json")
         changed = {_by_name(change.partition("=")[0], whole) for change in self.changes}
         values: dict[str, dict[str, Any]] = {}
@@ -56,23 +42,6 @@ class Recipe:
                 origin = str(self.path)
             values[key] = {"value": value, "origin": origin}
         return values
-
-
-def list_recipes() -> list[RecipeInfo]:
-    """Recipes of ./recipes and of the package, the user's own first."""
-    rows: dict[tuple[str, str], RecipeInfo] = {}
-    for path in (*sorted(LIBRARY.glob("*.yaml")), *sorted(OWN.glob("*.yaml"))):
-        data = _read(path)
-        name, size = str(data.get("name")), str(data.get("size"))
-        if name == WHOLE:
-            for stage in data.get("stages", ()):
-                title = f"{stage['name']} of {WHOLE} alone"
-                rows.setdefault(
-                    (stage["name"], size),
-                    RecipeInfo(stage["name"], size, title, path, stage["name"]),
-                )
-        rows[name, size] = RecipeInfo(name, size, str(data.get("title", "")), path)
-    return sorted(rows.values(), key=lambda row: (row.name, row.size))
 
 
 def load_recipe(name: str, size: str = "tiny", overrides: Sequence[str] = ()) -> Recipe:
@@ -102,7 +71,7 @@ def load_recipe(name: str, size: str = "tiny", overrides: Sequence[str] = ()) ->
             raise UsageError(f"recipe '{name}' has no size '{size}'", hint=nearest(size, sizes))
         info = sizes[size]
         path, stage = info.path, info.stage
-    data = _read(path)
+    data = read_table(path)
     if stage is not None:
         data = _alone(data, stage)
     for change in overrides:
@@ -147,16 +116,6 @@ def describe(recipe: Recipe) -> dict[str, Any]:
             for stage in recipe.spec.stages
         ],
     }
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        data = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise UsageError(f"cannot read recipe {path}: {error}", where=str(path)) from error
-    if not isinstance(data, dict):
-        raise UsageError(f"recipe {path} is no table of keys and values", where=str(path))
-    return data
 
 
 def _alone(data: dict[str, Any], stage: str) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Help is light, and the same everywhere; benchmarks/startup.py says how quick it is."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -15,6 +16,12 @@ import json, sys
 from motus_cli.app import main
 code = main(sys.argv[1:])
 print(json.dumps({"code": code, "modules": list(sys.modules)}), file=sys.stderr)
+"""
+COMPLETE = """
+try:
+    code = main([])
+except SystemExit as end:  # so a shell's question ends
+    code = end.code
 """
 
 
@@ -37,6 +44,19 @@ def test_help_is_light(arguments):
     told = json.loads(ran.stderr)
     assert told["code"] == 0
     assert not set(HEAVY) & set(told["modules"])
+
+
+def test_recipes_are_completed_without_waiting_for_torch():
+    script = SCRIPT.replace("code = main(sys.argv[1:])", COMPLETE)
+    asked = {"COMP_WORDS": "motus train --recipe codec", "COMP_CWORD": "3"}
+    ran = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        env=os.environ | asked | {"_MOTUS_COMPLETE": "complete_bash"},
+    )
+    assert ran.stdout.split() == ["codec", "codec-robots"]
+    assert not {"torch", "numpy"} & set(json.loads(ran.stderr)["modules"])
 
 
 @pytest.mark.parametrize("names", sorted(leaf_commands()), ids=" ".join)

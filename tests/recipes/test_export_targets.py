@@ -13,7 +13,7 @@ from motus_adapters import Policy, read_bundle
 from motus_embodiments import DataError, MismatchError, UsageError
 from motus_embodiments.cards import SHIPPED
 from motus_recipes import export, latent_target, load_recipe, train
-from motus_recipes.library import LIBRARY
+from motus_recipes.catalogue import LIBRARY
 
 FEW = {"steps": 4, "batch": 4}
 
