@@ -61,8 +61,8 @@ class OutEpisode:
 def plan_of(dataset: UnifiedDataset) -> Plan:
     """The plan of a dataset; nothing but its metadata is read."""
     meta, card = dataset.meta, dataset.meta.card
-    state = card.state_order or tuple(channel.name for channel in card.state_channels)
-    action = card.action_order or tuple(channel.name for channel in card.action_channels)
+    state = card.state_order or card.recorded_state
+    action = card.action_order or card.recorded_action
     return Plan(
         card=card.name,
         action_kind=card.action.representation,
@@ -86,7 +86,7 @@ def episodes_of(dataset: UnifiedDataset, plan: Plan) -> Iterator[OutEpisode]:
         if plan.state:
             numbers["state"] = adapter.decode_state(arrays["state"])
         if plan.action:
-            numbers["action"] = adapter.decode_action(arrays["action"])
+            numbers["action"] = adapter.decode_action(arrays["action"], arrays.get("state"))
         yield OutEpisode(
             index=episode.index,
             length=episode.length,
