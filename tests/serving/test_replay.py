@@ -81,6 +81,10 @@ class TestRecordedEpisode:
             actor.begin().act(Query(good.images, np.zeros(3)))
         with pytest.raises(DataError, match="no picture of the camera 'wrist'"):
             actor.begin().act(Query({"front": good.images["front"]}, good.state))
+        with pytest.raises(DataError, match="allows 0 to 1"):
+            actor.begin().act(Query(good.images, good.state + 100))
+        with pytest.raises(DataError, match="nan"):
+            actor.begin().act(Query(good.images, good.state * np.nan))
 
     def test_an_episode_that_is_not_there(self, dataset, motus):
         with pytest.raises(UsageError, match="no episode 1"):

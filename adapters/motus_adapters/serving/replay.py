@@ -46,6 +46,7 @@ class ReplayActor:
         self._adapter = ActionAdapter(card)
         self._actions = self._adapter.decode_action(columns["action"], columns.get("state"))
         self._steps, self._execute = steps, execute
+        self._roles = tuple(recorded.meta.layout.boxes)
         task = recorded.episodes[episode].task
         self.metadata = describe(
             card, rate=recorded.meta.rate, steps=steps, execute=execute, task=task
@@ -54,7 +55,7 @@ class ReplayActor:
 
     def begin(self) -> Session:
         """From the start of the recording."""
-        return _ReplaySession(self._adapter, self._actions, self._steps, self._execute)
+        return _ReplaySession(self._adapter, self._actions, self._roles, self._steps, self._execute)
 
 
 class _ReplaySession:
@@ -62,23 +63,26 @@ class _ReplaySession:
         self,
         adapter: ActionAdapter,
         actions: Float[np.ndarray, "n a"],
+        roles: tuple[str, ...],
         steps: int,
         execute: int,
     ) -> None:
-        self._adapter, self._actions = adapter, actions
+        self._adapter, self._actions, self._roles = adapter, actions, roles
         self._ahead, self._execute = np.arange(steps), execute
         self._row = 0
         self.counts: Mapping[str, int] = {}
 
     def act(self, query: Query) -> Float[np.ndarray, "t a"]:
         card = self._adapter.card
-        self._adapter.encode_state(query.state)
+        state = self._adapter.encode_state(query.state)
+        self._adapter.check(state[None], "state", "the observation")
         given = {camera.name for name in query.images if (camera := card.camera(name))}
-        missing = [camera.name for camera in card.cameras if camera.name not in given]
+        wanted = [camera.name for camera in card.cameras if camera.role in self._roles]
+        missing = [name for name in wanted if name not in given]
         if missing:
             raise DataError(
                 f"no picture of the camera '{missing[0]}'",
-                hint=f"cameras of '{card.name}': {', '.join(c.name for c in card.cameras)}",
+                hint=f"cameras that were recorded: {', '.join(wanted)}",
             )
         rows = np.minimum(self._row + self._ahead, len(self._actions) - 1)
         self._row += self._execute
