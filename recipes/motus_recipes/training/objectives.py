@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
-from motus_adapters.action_space import Normalizer
+from motus_adapters import Normalizer
 from motus_embodiments import DataError
 from motus_model import (
     Batch,
