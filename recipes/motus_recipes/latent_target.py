@@ -45,7 +45,7 @@ def fit_target(
 
     Raises:
         MismatchError: The data are of another robot, or labelled by another codec.
-        DataError: They are no anchoring data, or of another rate than the run's actions.
+        DataError: They are no anchoring data.
     """
     settings = json.loads((run / "data.json").read_text())
     meta = UnifiedDataset(anchoring).meta
@@ -121,6 +121,8 @@ def _chunks(
     cached: Cached, latents: Float[np.ndarray, "n 14"], model: ModelConfig, stats: Normalizer
 ) -> Float[np.ndarray, "n t 14"]:
     window = model.window
-    frames = np.arange(len(latents))
-    rows = cached.future(frames, window.action_steps, window.action_rate, 0)
-    return stats.normalize(latents[rows])
+    chunks = [
+        cached.changes(latents, frame, window.action_steps, window.action_rate)
+        for frame in range(len(latents))
+    ]
+    return stats.normalize(np.stack(chunks))

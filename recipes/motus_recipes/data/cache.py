@@ -93,6 +93,29 @@ class Cached:
         steps = np.round(np.arange(start, start + count) * self.rate / rate).astype(int)
         return np.minimum(frames[:, None] + steps, self.last[frames][:, None])
 
+    def changes(
+        self, values: Float[np.ndarray, "n z"], frame: int, count: int, rate: float
+    ) -> Float[np.ndarray, "count z"]:
+        """What changes from frame to frame add up to in each of `count` steps after a frame.
+
+        A step lasts 1 / `rate`, whatever the dataset's own rate; part of a frame counts in
+        proportion. After the end of the episode nothing changes.
+
+        Args:
+            values: The change from each frame to the next, as latent actions are.
+            frame: Where the first step begins.
+            count: Steps.
+            rate: Hz of the steps.
+        """
+        borders = np.minimum(
+            np.arange(count + 1) * (self.rate / rate), float(self.last[frame] - frame)
+        )
+        low, high = np.floor(borders).astype(int), np.ceil(borders).astype(int)
+        gone = np.cumsum(values[frame : frame + high[-1]], axis=0, dtype=np.float64)
+        gone = np.concatenate([np.zeros((1, values.shape[1])), gone])
+        at = gone[low] + (borders - low)[:, None] * (gone[high] - gone[low])
+        return np.diff(at, axis=0).astype(np.float32)
+
 
 def held_out(episodes: int, share: float = 0.1) -> int:
     """How many episodes, the last ones, no stage trains on."""

@@ -128,6 +128,7 @@ class PolicyObjective:
             keep: Bytes beside each dataset for what frozen encoders make of it.
         """
         self.data, self.stage, self.device = data, stage, device
+        self._window = model.window
         self.sampler = TimeSampler(stage.times, tuple(stage.modes.items()))
         self.actions = {name: self._actions(cached, model, codec) for name, cached in data.items()}
         self.normalizers = self._fit_normalizers()
@@ -199,11 +200,13 @@ class PolicyObjective:
     def _chunk(self, name: str, index: int) -> Float[np.ndarray, "t a"]:
         if self.stage.action == "native":
             return self.actions[name][index]
-        window = self.model.window
-        rows = self.data[name].future(
-            np.array([index]), window.action_steps, window.action_rate, 0
-        )[0]
-        return self.actions[name][rows]
+        window, cached = self._window, self.data[name]
+        return cached.changes(self.actions[name], index, window.action_steps, window.action_rate)
+
+    def _frames_a_step(self, name: str) -> float:
+        """By how much an action of the window is larger than a row of the dataset."""
+        latent = self.stage.action == "latent"
+        return self.data[name].rate / self._window.action_rate if latent else 1.0
 
     def _actions(
         self, cached: Cached, model: ModelConfig, codec: LatentActionCodec | None
@@ -232,7 +235,10 @@ class PolicyObjective:
     def _fit_normalizers(self) -> dict[str, Normalizer]:
         fitted = {}
         if self.stage.action != "none":
-            rows = [values[self.data[n].split()[0]] for n, values in self.actions.items()]
+            rows = [
+                values[self.data[n].split()[0]] * self._frames_a_step(n)
+                for n, values in self.actions.items()
+            ]
             flat = [r.reshape(-1, r.shape[-1]) for r in rows]
             widths = {r.shape[1] for r in flat}
             if len(widths) > 1:
