@@ -37,6 +37,18 @@ def training(seed: int, steps: int, decay: float = 0.9) -> Training:
     return made
 
 
+def test_the_count_of_steps_lies_where_the_weights_are():
+    """A fused optimizer on CUDA wants it there; `meta` stands for any other device."""
+    layer = nn.Linear(3, 2, device="meta")
+    fresh = Training(layer, torch.optim.AdamW(layer.parameters()), Average(layer, 0))
+    shapes = {f"model.{key}": tuple(value.shape) for key, value in layer.state_dict().items()}
+    for name, parameter in layer.named_parameters():
+        shapes |= {f"optimizer.{name}.{key}": tuple(parameter.shape) for key in ("exp_avg",)}
+        shapes[f"optimizer.{name}.step"] = ()
+    room = fresh.blank(shapes, Path("checkpoint"))
+    assert {value.device.type for value in room.values()} == {"meta"}
+
+
 def test_a_training_survives_without_a_pickle(tmp_path: Path):
     before, after = training(0, 2), training(1, 0)
     save_checkpoint(tmp_path / "step-2", before, {"step": 2}, Engine(EngineSpec(), "cpu"))

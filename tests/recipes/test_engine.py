@@ -20,6 +20,7 @@ from motus_recipes.training.engine import Engine
 from motus_recipes.training.heldout import evaluate
 from motus_recipes.training.lora import add_lora, merge_lora
 from motus_recipes.training.metrics import FEW, Explosion
+from motus_recipes.training.runs import find_run
 from motus_recipes.training.trainer import DivergedError, Loop, fit, parameter_groups
 
 
@@ -257,6 +258,27 @@ def test_a_run_is_found_from_anything_inside_it(
         train(recipe, run=finished, data={"target": squares}, resume=True)
     with pytest.raises(UsageError, match="is no run"):
         train(recipe, run=squares, data={"target": squares}, resume=True)
+
+
+def test_a_run_that_died_before_its_data_were_noted_is_begun_anew(squares: Path, tmp_path: Path):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "recipe.json").write_text("{")
+    recipe = load_recipe("stage1", overrides=["stages.stage1.steps=1", "stages.stage1.batch=2"])
+    with pytest.raises(UsageError, match="exists"):
+        train(recipe, run=run, data={"target": squares})
+    train(recipe, run=run, data={"target": squares}, resume=True)
+    assert (run / "run.json").is_file()
+
+
+def test_a_run_beside_another_is_not_that_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in ("data.json", "recipe.json"):
+        (run / name).write_text("{}")
+    monkeypatch.chdir(run)
+    assert find_run(Path("../other")) == Path("../other")
+    assert find_run(Path("01-codec/metrics.jsonl")) == run
 
 
 def test_a_stage_starts_from_another_runs_stage(squares: Path, tmp_path: Path):

@@ -150,7 +150,11 @@ class Training:
             owner, _, key = name.removeprefix("optimizer.").rpartition(".")
             if name.startswith("optimizer.") and owner in parameters:
                 like = parameters[owner].detach()
-                room[name] = torch.zeros(()) if key == "step" else torch.zeros_like(like)
+                # A fused optimizer wants its count of steps where the weights are.
+                is_count = key == "step"
+                room[name] = (
+                    torch.zeros((), device=like.device) if is_count else torch.zeros_like(like)
+                )
         own = {name: tuple(value.shape) for name, value in room.items()}
         differing = [n for n in sorted({*own, *found}) if own.get(n) != found.get(n)]
         if differing:

@@ -29,6 +29,8 @@ from motus_recipes.training.engine import Engine
 from motus_recipes.training.stages import Results, StageReport, StageRunner
 from motus_recipes.training.step_note import Progress, StepNote
 
+RECIPE, ENVIRONMENT = "recipe.json", "environment.json"  # written before the data are noted
+
 
 @dataclass(frozen=True)
 class TrainReport:
@@ -146,16 +148,21 @@ def find_run(path: Path) -> Path:
     Raises:
         UsageError: When no run is there.
     """
-    for folder in (path, *path.absolute().parents):
-        if (folder / "data.json").is_file() and (folder / "recipe.json").is_file():
+    for folder in (path, *path.resolve().parents):
+        if (folder / "data.json").is_file() and (folder / RECIPE).is_file():
             return folder
-    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+    if not path.exists() or _is_barely_begun(path):
         return path
     raise UsageError(
         f"{path} is no run and in none",
         hint="name the run's folder, a checkpoint in it, or a file of that",
         where=str(path),
     )
+
+
+def _is_barely_begun(run: Path) -> bool:
+    """Whether a folder is empty, or of a run that ended before its data were noted."""
+    return run.is_dir() and {entry.name for entry in run.iterdir()} <= {RECIPE, ENVIRONMENT}
 
 
 def _rewind(inside: Path, run: Path) -> None:
@@ -198,7 +205,8 @@ def _check_run(run: Path, settings: dict[str, Any], *, resume: bool, force: bool
                     where=str(run),
                 )
         return
-    check_free(run, "recipe.json", force=force, resumable=True)
+    if not (resume and _is_barely_begun(run)):
+        check_free(run, RECIPE, force=force, resumable=True)
 
 
 def _open_run(
@@ -210,7 +218,7 @@ def _open_run(
     if run.exists():
         shutil.rmtree(run)
     run.mkdir(parents=True, exist_ok=True)
-    (run / "recipe.json").write_text(json.dumps(recipe.resolved(), indent=2) + "\n")
+    (run / RECIPE).write_text(json.dumps(recipe.resolved(), indent=2) + "\n")
     about = {
         "motus": code_version(),
         "git": git_state(),
@@ -221,7 +229,7 @@ def _open_run(
         "threads": torch.get_num_threads(),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S"),
     }
-    (run / "environment.json").write_text(json.dumps(about, indent=2) + "\n")
+    (run / ENVIRONMENT).write_text(json.dumps(about, indent=2) + "\n")
     write_json(file, settings)
 
 
