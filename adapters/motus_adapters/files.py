@@ -85,13 +85,21 @@ def appearing(out: Path) -> Iterator[Path]:
             ) from error
         try:
             result, old = beside / "result", beside / "old"
+            if old.exists() and not out.exists():  # a process died between the two renames below
+                os.replace(old, out)
+            remove(old)
             remove(result)
             yield result
             for path in [result, *(result.rglob("*") if result.is_dir() else ())]:
                 sync(path)
             if out.exists():
                 os.replace(out, old)
-            os.replace(result, out)
+            try:
+                os.replace(result, out)
+            except BaseException:
+                if old.exists():
+                    os.replace(old, out)
+                raise
             sync(out.parent)
         finally:
             shutil.rmtree(beside, ignore_errors=True)

@@ -19,6 +19,7 @@ from motus_adapters import (
     labeler_for,
     layout_for,
 )
+from motus_adapters.unified.staging import Staging
 from motus_embodiments import DataError, MismatchError, MissingError, UsageError
 from motus_model import load_codec
 from tests.adapters.pictures import shifted, texture
@@ -38,6 +39,25 @@ def _make_codec(folder, seed):
 def codecs(tmp_path_factory) -> tuple[Path, Path]:
     base = tmp_path_factory.mktemp("codecs")
     return _make_codec(base / "a", 0), _make_codec(base / "b", 1)
+
+
+def test_labels_that_wait_survive_a_conversion_with_nothing_to_do(pusht_source, tmp_path, codecs):
+    out = tmp_path / "set"
+    convert(pusht_source, out, card="pusht", codec=codecs[0])
+
+    def stop(done, total, key):
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        label_dataset(out, codecs[1], force=True, on_progress=stop)
+    staged = sorted((out / ".partial").glob("0*"))
+    assert staged
+    convert(pusht_source, out, card="pusht", codec=codecs[0], resume=True)
+    assert sorted((out / ".partial").glob("0*")) == staged
+    with Staging(out / ".partial").locked(), pytest.raises(UsageError, match="another process"):
+        convert(pusht_source, out, card="pusht", codec=codecs[0], force=True)
+    assert label_dataset(out, codecs[1], resume=True, force=True).resumed == len(staged)
 
 
 def test_conversion_writes_latent_actions(pusht_source, tmp_path, codecs):

@@ -119,6 +119,11 @@ class Staging:
         else:
             write_json(path, identity)
 
+    def is_claimed(self, key: str | None = None) -> bool:
+        """Whether something was begun here; with `key`, something whose identity has that key."""
+        path = self.root / "header.json"
+        return path.is_file() and (key is None or key in read_json(path))
+
     def episode(self, index: int) -> Path:
         """Folder of episode `index`, there once it is complete."""
         return self.root / f"{index:06d}"

@@ -139,7 +139,10 @@ def write_dataset(
     if labeler is not None:
         header = header.labelled(labeler.codec, labeler.flow)
     check_dataset_free(out, resume=resume, force=force)
-    if force:
+    if force and (out / PARTIAL).is_dir():
+        with Staging(out / PARTIAL).locked():  # nobody else is at work there
+            clear(out)
+    elif force:
         clear(out)
     if is_finished(out):
         return _finished(out, header)
@@ -339,6 +342,8 @@ def _finished(out: Path, header: Header) -> WriteReport:
     counts = {key: manifest.pop(key) for key in ("episodes", "frames", "skipped")}
     refuse_difference(manifest, header.to_dict(), out)
     staging = Staging(out / PARTIAL)
-    staging.forget()
+    with staging.locked():
+        if not staging.is_claimed() or staging.is_claimed("jobs"):  # else labels wait there
+            staging.forget()
     skipped = tuple((entry["key"], entry["reason"]) for entry in counts["skipped"])
     return WriteReport(out, counts["episodes"], counts["frames"], skipped, counts["episodes"])
