@@ -1,5 +1,6 @@
 """Frechet distances against closed forms, and the networks whose features they describe."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,8 @@ from motus_recipes.evaluation import frechet
 from motus_recipes.evaluation.backbones import IMAGENET, Backbone, has_lite0, open_backbone
 from motus_recipes.evaluation.frechet import frechet_distance, score_sets
 
-pytest.importorskip("torchmetrics", reason="the extra `metrics` is not installed")
+has_metrics = find_spec("torchmetrics") is not None  # whose import takes seconds
+pytestmark = pytest.mark.skipif(not has_metrics, reason="the extra `metrics` is not installed")
 needs_lite0 = pytest.mark.skipif(not has_lite0(), reason="EfficientNet-Lite0 is not installed")
 NONE = MetricWeights()
 
