@@ -1,14 +1,19 @@
 """What frozen encoders make of a dataset: the same, kept or not."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
 from motus_model import SIZES, EncoderPlaces, Encoders, MotusModel, load_encoders
+from motus_recipes import load_recipe
 from motus_recipes.data.cache import open_cached
 from motus_recipes.data.frozen import FrozenOutputs, stack
+from motus_recipes.data.mixture import Row
+from motus_recipes.training.checkpoints import transfer
+from motus_recipes.training.objectives import PolicyObjective
 from tests.model.tiny_hub import write_qwen, write_umt5, write_vae
 
 CPU = torch.device("cpu")
@@ -91,3 +96,26 @@ def test_a_batch_is_padded_with_zeros(pretrained):
     assert both.mask.sum(1).tolist() == [3, 2]
     assert float(both.tokens[1, 2:].abs().max()) == 0
     assert torch.equal(both.tokens[0], one.tokens[0, :3])
+
+
+@pytest.mark.parametrize("keep", [0, 10**8])
+def test_pictures_are_coded_by_the_weights_that_a_stage_begins_with(squares, keep):
+    """Those of another run may have another frame autoencoder than the one that is shipped."""
+    recipe = load_recipe("stage1")
+    torch.manual_seed(1)
+    other = MotusModel(recipe.model).state_dict()
+    objective = PolicyObjective(
+        {"target": open_cached("target", squares, recipe.model)},
+        recipe.model,
+        recipe.spec.stages[0],
+        None,
+        CPU,
+        begin=partial(transfer, other),
+        keep=keep,
+    )
+    batch, _ = objective.inputs([Row("target", 1, 0, 0)], train=False)
+    picture = batch.images * 2 - 1
+    with torch.no_grad():
+        coded = objective.module.frames.encode(picture[:, :, None])[0, :, 0]
+    torch.testing.assert_close(batch.latents[0][:, 0], coded, rtol=1e-2, atol=1e-2)
+    assert any(key.startswith("frames.") for key in objective.moved.loaded)

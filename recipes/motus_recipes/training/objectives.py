@@ -1,6 +1,6 @@
 """What a stage can train: what every objective leaves behind, the frame autoencoder, and Motus."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -28,6 +28,7 @@ from motus_recipes.data.cache import Cached, spread
 from motus_recipes.data.frozen import FrozenOutputs, images, stack
 from motus_recipes.data.mixture import ChosenMixture, Mixture, Row, Source
 from motus_recipes.schema import Stage
+from motus_recipes.training.checkpoints import Transfer
 from motus_recipes.training.engine import Objective
 
 
@@ -113,6 +114,7 @@ class PolicyObjective:
         codec: LatentActionCodec | None = None,
         *,
         encoders: Encoders | None = None,
+        begin: Callable[[nn.Module], Transfer] | None = None,
         keep: int = 0,
     ) -> None:
         """A model for the stage's data, with its initial weights.
@@ -125,6 +127,7 @@ class PolicyObjective:
             device: Where it trains.
             codec: Labels latent actions; None takes the labels of the data.
             encoders: Pretrained ones; None for small ones, which train along.
+            begin: Gives the model another stage's weights, before anything is encoded with them.
             keep: Bytes beside each dataset for what frozen encoders make of it.
         """
         self.data, self.stage, self.device = data, stage, device
@@ -136,6 +139,7 @@ class PolicyObjective:
         self.module = MotusModel(self.model, encoders).to(device)
         if frames is not None:
             self.module.frames.load_state_dict(frames)
+        self.moved = None if begin is None else begin(self.module)
         self._choose_trainable()
         given = Encoders(self.module.frames, self.module.text, self.module.perception)
         self.frozen = {

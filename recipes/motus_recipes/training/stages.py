@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -209,6 +210,14 @@ class StageRunner:
         """Motus with the weights of the stage before it, or of another run."""
         model = replace(self.recipe.model, network=self._network())
         has_own = model.encoders is not None
+        begin = None
+        if self.stage.start is None:
+            if self.earlier.policy is not None:
+                begin = partial(transfer, self.earlier.policy, fresh=FRESH)
+        elif (before := stage_weights(Path(self.stage.start))) is not None:
+            begin = partial(transfer, before, fresh=FRESH)
+        else:  # `motus import` has begun anew what has to
+            begin = partial(transfer, imported_weights(Path(self.stage.start)))
         objective = PolicyObjective(
             data,
             model,
@@ -217,19 +226,12 @@ class StageRunner:
             self.engine.device,
             self.earlier.codec,
             encoders=None if has_own else open_encoders(self._encoders(), model.network),
+            begin=begin,
             keep=int(self.recipe.spec.engine.encoder_cache * 1e9),
         )
-        moved = None
-        before = self.earlier.policy
-        if self.stage.start is not None:
-            before = stage_weights(Path(self.stage.start))
-        if before is not None:
-            moved = transfer(before, objective.module, FRESH)
-        elif self.stage.start is not None:  # `motus import` has begun anew what has to
-            moved = transfer(imported_weights(Path(self.stage.start)), objective.module)
         if self.stage.lora is not None:
             add_lora(objective.module.network, self.stage.lora)
-        return objective, moved
+        return objective, objective.moved
 
     def _loop(self, objective: StageObjective, data: Mapping[str, Cached]) -> Loop:
         mixture, heldout = objective.windows(self.seed)
