@@ -108,7 +108,9 @@ def _latents(
                     where=str(folder),
                 ) from error
             return own.encode_flow(cached.flow)
-    known = {entry["codec"] for entry in settings["data"].values()} - {None}
+    stages = [stage for stage in settings["recipe"]["stages"] if stage.get("action") == "latent"]
+    used = {name for stage in stages for name in stage["sources"]}
+    known = {entry["codec"] for name, entry in settings["data"].items() if name in used} - {None}
     if codec is None or {codec} != known:
         raise MismatchError(
             "the anchoring data and the run's data are labelled by different codecs",

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from motus_embodiments import DataError, MismatchError, UsageError
 from motus_recipes import compare, evaluate
 from motus_recipes.evaluation.closed_loop import read_evaluation_file
+from motus_recipes.evaluation.driving import run_episode
 from motus_recipes.evaluation.intervals import mcnemar, newcombe, newcombe_paired
 
 ENV = "toy:Slide"
@@ -124,6 +126,19 @@ def test_a_crashed_episode_is_counted_and_named(toys, sheet):
     assert (report.crashed, report.successes, report.episodes) == (1, 2, 3)
     assert report.rate == pytest.approx(2 / 3)
     assert report.partial == pytest.approx(2 / 3)
+
+
+def test_a_driver_begins_anew_even_if_the_simulator_cannot():
+    """Else the counts of the episode before would stand for this one."""
+    begun = []
+
+    def die(seed):
+        raise OSError(f"no episode {seed}")
+
+    simulator, driver = SimpleNamespace(reset=die), SimpleNamespace(reset=begun.append)
+    with pytest.raises(OSError, match="no episode 3"):
+        run_episode(simulator, driver, 3)
+    assert begun == [3]
 
 
 def test_partial_success_is_the_share_of_sub_goals(toys, sheet):

@@ -191,8 +191,8 @@ def run_episode(
     filmed: bool = False,
 ) -> tuple[Episode, Film | None]:
     """Drive one episode until it is solved or its time is over; a sheet has its sub-goals."""
+    driver.reset(seed)  # first, so that its counts are of this episode also if the simulator dies
     simulator.reset(seed)
-    driver.reset(seed)
     ahead = list(subgoals_of(sheet, simulator))
     reached = []
     frames = []
