@@ -13,12 +13,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from motus_adapters.files import disk_errors, read_json, write_json
+from motus_adapters.files import disk_errors, write_json
 from motus_adapters.labels import Labeler, labeler_for
 from motus_adapters.unified.assemble import EPISODES_PATH, assemble
 from motus_adapters.unified.manifest import CANVAS, Header
 from motus_adapters.unified.reading import UnifiedDataset
-from motus_adapters.unified.staging import APPLYING, PARTIAL, Staging, half_written, is_finished
+from motus_adapters.unified.staging import (
+    APPLYING,
+    PARTIAL,
+    Staging,
+    claimed,
+    half_written,
+    is_finished,
+)
 from motus_adapters.unified.statistics import Pixels, Stats, episode_stats
 from motus_adapters.unified.writing import Progress
 from motus_adapters.workers import check_engine, count, run
@@ -178,8 +185,7 @@ def _goal(old: Header, labeler: Labeler, rates: Collection[float], force: bool) 
 
 def _begun(old: Header, path: Path) -> _Goal | None:
     """The goal of a run that was cut short."""
-    file = path / PARTIAL / "header.json"
-    noted = read_json(file) if file.is_file() else {}
+    noted = claimed(path / PARTIAL)
     if "label" not in noted:
         return None
     label = noted["label"]

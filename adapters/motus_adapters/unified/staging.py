@@ -20,6 +20,7 @@ from motus_embodiments import DataError, MismatchError, UsageError
 
 MANIFEST = Path("meta/motus.json")
 PARTIAL = ".partial"
+CLAIM = "header.json"  # in `.partial`: what is being written
 APPLYING = "applying"  # in `.partial`: labels in the data files are being replaced
 
 
@@ -113,16 +114,10 @@ class Staging:
         Raises:
             MismatchError: The earlier run had another card, source or options.
         """
-        path = self.root / "header.json"
-        if path.is_file():
-            refuse_difference(read_json(path), identity, self.root.parent)
+        if noted := claimed(self.root):
+            refuse_difference(noted, identity, self.root.parent)
         else:
-            write_json(path, identity)
-
-    def is_claimed(self, key: str | None = None) -> bool:
-        """Whether something was begun here; with `key`, something whose identity has that key."""
-        path = self.root / "header.json"
-        return path.is_file() and (key is None or key in read_json(path))
+            write_json(self.root / CLAIM, identity)
 
     def episode(self, index: int) -> Path:
         """Folder of episode `index`, there once it is complete."""
@@ -176,6 +171,13 @@ class Staging:
     def num_done(self) -> int:
         """Episodes finished so far."""
         return sum(1 for p in self.root.glob("[0-9]*") if p.is_dir())
+
+
+def claimed(root: Path) -> dict[str, Any]:
+    """What `Staging.claim` noted in a staging folder, empty if nothing was begun there."""
+    path = root / CLAIM
+    noted: dict[str, Any] = read_json(path) if path.is_file() else {}
+    return noted
 
 
 def refuse_difference(old: Any, new: Any, out: Path) -> None:

@@ -18,6 +18,7 @@ from motus_adapters.unified.staging import (
     PARTIAL,
     Staging,
     check_dataset_free,
+    claimed,
     clear,
     is_finished,
     refuse_difference,
@@ -343,7 +344,7 @@ def _finished(out: Path, header: Header) -> WriteReport:
     refuse_difference(manifest, header.to_dict(), out)
     staging = Staging(out / PARTIAL)
     with staging.locked():
-        if not staging.is_claimed() or staging.is_claimed("jobs"):  # else labels wait there
+        if "label" not in claimed(staging.root):  # labels may wait there to be put in
             staging.forget()
     skipped = tuple((entry["key"], entry["reason"]) for entry in counts["skipped"])
     return WriteReport(out, counts["episodes"], counts["frames"], skipped, counts["episodes"])
