@@ -1,5 +1,6 @@
 """What strangers and accidents do to the server, and that it goes on serving everyone else."""
 
+import asyncio
 import contextlib
 import json
 import os
@@ -11,6 +12,7 @@ import sys
 import threading
 import time
 import tracemalloc
+from types import SimpleNamespace
 
 import msgpack
 import numpy as np
@@ -20,6 +22,8 @@ from hypothesis import strategies as st
 from websockets.exceptions import ConnectionClosed
 
 from motus_adapters import Query, ServerLimits
+from motus_adapters.serving.conversation import Conversation
+from motus_adapters.serving.metrics import Metrics
 from motus_adapters.serving.wire import MOST_ENTRIES, pack, query_of, unpack
 from motus_embodiments import DataError, MotusError
 from tests.serving.toys import Fake, ask, eventually, query, serving
@@ -252,6 +256,42 @@ def test_a_hundred_strangers_at_once_leave_no_trace(server):
             raw.sendall(os.urandom(200))
     assert eventually(lambda: server.metric("motus_clients") == 0)
     assert resident_bytes() - before < 30 * MEGABYTE
+
+
+def test_a_query_that_crosses_the_farewell_is_not_begun():
+    """The client learns from the farewell that it gets no answer; no actor works for nothing."""
+
+    class Connection:
+        def __init__(self):
+            self.said, self.closed = asyncio.Queue(), []
+
+        async def wait_closed(self):
+            await asyncio.Event().wait()
+
+        async def send(self, message):
+            pass
+
+        async def recv(self):
+            return await self.said.get()
+
+        async def close(self, code, reason):
+            self.closed.append(code)
+
+    async def talk():
+        connection, metrics, asked = Connection(), Metrics(), []
+        actor = SimpleNamespace(metadata={}, begin=lambda: None)
+        worker = SimpleNamespace(actor=actor, submit=lambda *query: asked.append(query))
+        conversation = Conversation(connection, worker, ServerLimits(), metrics)
+        running = asyncio.ensure_future(conversation.run())
+        await asyncio.sleep(0)
+        await conversation.leave()
+        connection.said.put_nowait(pack(query()))
+        await asyncio.wait_for(running, 5)
+        return connection.closed, asked
+
+    closed, asked = asyncio.run(talk())
+    assert set(closed) == {1001}
+    assert asked == []
 
 
 SCRIPT = """

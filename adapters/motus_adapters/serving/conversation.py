@@ -48,6 +48,8 @@ class Conversation:
             await self._send(pack(self._metadata))
             while not self._is_leaving:
                 message = await self._connection.recv()
+                if self._is_leaving:  # it crossed the farewell; nothing can be sent any more
+                    break
                 self.is_owed = True
                 await self._answer(message)
                 self.is_owed = False
