@@ -44,7 +44,7 @@ def fit_target(
         themselves.
 
     Raises:
-        MismatchError: The data are of another robot, or labelled by another codec.
+        MismatchError: The data are of another robot, or labelled by another codec or by other flow.
         DataError: They are no anchoring data.
     """
     settings = json.loads((run / "data.json").read_text())
@@ -64,7 +64,7 @@ def fit_target(
     recipe = settings["recipe"]
     model = replace(SIZES[recipe["size"]], window=Window(**recipe["window"]))
     cached = open_cached("anchoring", anchoring, model, flow=_flow(recipe))
-    chunks = _chunks(cached, _latents(cached, run, settings, meta.codec), model, latents)
+    chunks = _chunks(cached, _latents(cached, run, settings, meta), model, latents)
     train, held = cached.split()
     space = ActionSpace(
         meta.card, Normalizer.fit(cached.state[train]), Normalizer.fit(cached.actions[train])
@@ -93,7 +93,7 @@ def _flow(recipe: Mapping[str, Any]) -> str:
 
 
 def _latents(
-    cached: Cached, run: Path, settings: Mapping[str, Any], codec: str | None
+    cached: Cached, run: Path, settings: Mapping[str, Any], meta: Header
 ) -> Float[np.ndarray, "n 14"]:
     """Latent actions of the codec that the run learnt from."""
     for number, stage in enumerate(settings["recipe"]["stages"], 1):
@@ -110,11 +110,17 @@ def _latents(
             return own.encode_flow(cached.flow)
     stages = [stage for stage in settings["recipe"]["stages"] if stage.get("action") == "latent"]
     used = {name for stage in stages for name in stage["sources"]}
-    known = {entry["codec"] for name, entry in settings["data"].items() if name in used} - {None}
-    if codec is None or {codec} != known:
+    known = {
+        (entry["codec"], entry.get("flow", meta.flow))  # runs of earlier releases say no flow
+        for name, entry in settings["data"].items()
+        if name in used and entry["codec"] is not None
+    }
+    if meta.codec is None or {(meta.codec, meta.flow)} != known:
+        named = ", ".join(f"codec {codec} by {flow}" for codec, flow in sorted(known))
         raise MismatchError(
-            "the anchoring data and the run's data are labelled by different codecs",
-            hint="motus label DATASET --codec FOLDER labels them again",
+            f"the anchoring data are labelled with codec {meta.codec} by {meta.flow}, "
+            f"the run's data with {named or 'none'}",
+            hint="motus label DATASET --codec FOLDER --flow HOW --force labels them again",
         )
     return np.asarray(cached.latent)
 

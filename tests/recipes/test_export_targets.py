@@ -9,8 +9,8 @@ import pytest
 import torch
 import yaml
 
-from motus_adapters import Policy, read_bundle
-from motus_embodiments import DataError, MismatchError, UsageError
+from motus_adapters import Normalizer, Policy, UnifiedDataset, label_dataset, read_bundle
+from motus_embodiments import DataError, MismatchError, UsageError, load_card
 from motus_embodiments.cards import SHIPPED
 from motus_recipes import export, latent_target, load_recipe, train
 from motus_recipes.catalogue import LIBRARY
@@ -95,6 +95,32 @@ def test_other_data_are_refused(run: Path, anchoring: Path, squares: Path, write
     with pytest.raises(DataError):
         export(run, "pusher", tmp_path / "policy", anchoring=tmp_path / "nowhere")
     assert not (tmp_path / "policy").exists()
+
+
+def test_anchoring_data_of_another_codec_or_flow_are_refused(write, tmp_path: Path):
+    recipe = load_recipe("full").spec.model_dump(mode="json")
+    recipe["stages"] = [stage for stage in recipe["stages"] if stage["name"] == "stage2"]
+    (tmp_path / "run").mkdir()
+
+    def fit(labels: dict[str, str | None]) -> dict:
+        told = {"recipe": recipe, "data": dict.fromkeys(recipe["stages"][0]["sources"], labels)}
+        (tmp_path / "run" / "data.json").write_text(json.dumps(told))
+        return latent_target.fit_target(
+            tmp_path / "run", load_card("pusht"), anchoring, Normalizer.fit(np.zeros((2, 14)))
+        )[2]
+
+    anchoring = write(tmp_path / "anchor", episodes=3, level=4)
+    label_dataset(anchoring, codec="shipped", workers=1)
+    meta = UnifiedDataset(anchoring).meta
+    ours = {"codec": meta.codec, "flow": meta.flow}
+    assert fit(ours)["frames"] > 0
+    assert fit({"codec": meta.codec})["frames"] > 0  # an earlier release said no flow
+    with pytest.raises(MismatchError, match=f"by {meta.flow}, .* by still"):
+        fit(ours | {"flow": "still"})
+    with pytest.raises(MismatchError, match=f"codec {meta.codec} .*with codec 00"):
+        fit(ours | {"codec": "00"})
+    with pytest.raises(MismatchError, match="with none"):
+        fit({"codec": None, "flow": None})
 
 
 def test_a_run_whose_codec_is_of_another_release_is_refused(

@@ -106,6 +106,7 @@ def identity(path: Path) -> dict[str, Any]:
         "level": meta.level,
         "card": meta.card.name,
         "codec": meta.codec,
+        "flow": meta.flow,
     }
 
 
