@@ -62,7 +62,9 @@ class Square:
         )
 
 
-def write_squares(out: Path, *, episodes: int = 4, level: int = 6, card: str = "pusht") -> Path:
+def write_squares(
+    out: Path, *, episodes: int = 4, frames: int = 10, level: int = 6, card: str = "pusht"
+) -> Path:
     """A finished unified dataset for the shipped card `pusht`, or one like it."""
     header = Header(
         card=load_card(card),
@@ -72,7 +74,7 @@ def write_squares(out: Path, *, episodes: int = 4, level: int = 6, card: str = "
         layout=Layout(SIDE, SIDE, {"head": (0, 0, SIDE, SIDE)}),
         motion_mask=(True, True, *(False,) * 12),
     )
-    jobs = [Square(f"square-{i}", 10 + i, i) for i in range(episodes)]
+    jobs = [Square(f"square-{i}", frames + i, i) for i in range(episodes)]
     write_dataset(out, header, jobs, workers=1, resume=False, force=False)
     return out
 

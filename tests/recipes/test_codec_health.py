@@ -13,6 +13,7 @@ from motus_recipes import draw_codec_health, inspect_codec, load_recipe
 from motus_recipes.data.cache import open_cached
 from motus_recipes.health import baselines
 from motus_recipes.health.baselines import components
+from motus_recipes.health.brief import brief_health
 from motus_recipes.health.codes import compare, read_codes
 from motus_recipes.health.crossing import CANDIDATES, _changed, _head, _retrieved, _same
 from motus_recipes.health.probes import Steps, curved_probe, folds, linear_probe
@@ -132,6 +133,20 @@ def test_a_report_of_a_real_dataset(codec, squares, tmp_path, monkeypatch):
     assert "supervised" in page.read_text()
     with pytest.raises(UsageError):
         draw_codec_health(report, tmp_path / "health.png")
+
+
+def test_a_dataset_without_a_held_out_step_is_left_out(
+    codec, squares, write, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(baselines, "UPDATES", 1)
+    one = write(tmp_path / "one", episodes=1, frames=2)
+    report = inspect_codec(codec, [squares, one])
+    assert [row.dataset for row in report.datasets] == ["squares"]
+    data = {
+        path.name: open_cached(path.name, path, load_recipe("codec").model)
+        for path in (squares, one)
+    }
+    assert list(brief_health(load_codec(codec), data, 0.3)) == ["squares"]
 
 
 def test_twists_are_also_read_along_the_wrist(squares, codec, monkeypatch):

@@ -12,20 +12,21 @@ from motus_recipes.health.probes import linear_probe
 def brief_health(
     codec: LatentActionCodec, data: Mapping[str, Cached], held_out: float
 ) -> dict[str, Any]:
-    """Per dataset: reconstruction, active dimensions and what a linear probe reads.
+    """Per dataset with steps to look at: reconstruction, active dimensions, a linear probe.
 
     `epe_ratio` is the mean end-point error of the reconstructed flow over that of zero flow (1 is
     no better than nothing), `views` the same of each view; `twist_r2` the mean R2 of true
     end-effector motion from the latent by ridge regression, fitted on training episodes and read
     on held-out ones.
     """
-    return {name: _one(codec.eval(), read_codes(codec, c, held_out)) for name, c in data.items()}
+    codec.eval()
+    codes = {name: read_codes(codec, cached, held_out) for name, cached in data.items()}
+    return {name: _one(codec, read) for name, read in codes.items() if len(read.held.code)}
 
 
 def _one(codec: LatentActionCodec, codes: Codes) -> dict[str, Any]:
     rebuilt = reconstruction(codes.held_flow, codec, codes.held.code)
-    moves = codes.train.motion.shape[1] and len(codes.held.code)
-    scores = linear_probe(codes.train, codes.held) if moves else None
+    scores = linear_probe(codes.train, codes.held) if codes.columns else None
     return {
         "frames": len(codes.held.code),
         "epe_ratio": rebuilt.whole,

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 
 from motus_adapters import FLOW_BOXES
-from motus_model import LatentActionCodec
+from motus_model import LATENT_WIDTH, LatentActionCodec
 from motus_recipes.data.cache import Cached, spread
 from motus_recipes.health.probes import TWIST, Steps
 
@@ -89,7 +89,9 @@ def steps(cached: Cached, rows: np.ndarray, code: np.ndarray, columns: tuple[int
 def encode(
     codec: LatentActionCodec, flow: Flow, batch: int = 256
 ) -> tuple[Float[np.ndarray, "n 14"], Float[np.ndarray, " 14"]]:
-    """Mean latents of flow, and the KL of each dimension."""
+    """Mean latents of flow, and the KL of each dimension; zeros where there is no flow."""
+    if not len(flow):
+        return np.zeros((0, LATENT_WIDTH), np.float32), np.zeros(LATENT_WIDTH, np.float32)
     means, kls = [], []
     device = codec.motion_size.device
     for at in range(0, len(flow), batch):
