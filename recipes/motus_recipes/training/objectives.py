@@ -92,11 +92,8 @@ class FramesObjective:
         return split_windows(self.data, self.stage, seed)
 
     def finish(self, folder: Path | None) -> Left:
-        """Normalise the latents."""
-        sample = [
-            cached.canvas[spread(np.arange(len(cached.canvas)), 256)]
-            for cached in self.data.values()
-        ]
+        """Normalise the latents, by pictures that it trained on."""
+        sample = [cached.canvas[spread(cached.split()[0], 256)] for cached in self.data.values()]
         self.module.fit_statistics(images(np.concatenate(sample), self.device) * 2 - 1)
         return Left()
 
