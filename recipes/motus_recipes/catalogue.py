@@ -12,6 +12,9 @@ LIBRARY = Path(__file__).parent / "library"
 WHOLE = "full"  # the recipe whose stages can be run alone
 OWN = Path("recipes")  # a user's own recipes win over the shipped ones
 
+# PyYAML's own parser is slow; libyaml came with most of its builds.
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
 
 @dataclass(frozen=True)
 class RecipeInfo:
@@ -48,7 +51,7 @@ def read_table(path: Path) -> dict[str, Any]:
         UsageError: It cannot be read, or is no table of keys and values.
     """
     try:
-        data = yaml.safe_load(path.read_text())
+        data = yaml.load(path.read_text(), Loader=_Loader)
     except (OSError, yaml.YAMLError) as error:
         raise UsageError(f"cannot read recipe {path}: {error}", where=str(path)) from error
     if not isinstance(data, dict):
