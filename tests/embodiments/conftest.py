@@ -77,6 +77,16 @@ def toy(toy_model: Path) -> Card:
     return derive_card("toy", toy_model, **OPTIONS)
 
 
+@pytest.fixture(scope="module")
+def shared_toy(tmp_path_factory: pytest.TempPathFactory) -> Card:
+    """The same robot for all tests of a file."""
+    from motus_embodiments import derive_card
+
+    path = tmp_path_factory.mktemp("toy") / "toy.xml"
+    path.write_text(ARM)
+    return derive_card("toy", path, **OPTIONS)
+
+
 def why_not_here(card: Card) -> str:
     """Why the model of a card cannot be loaded here; empty if it can."""
     try:

@@ -8,6 +8,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -78,9 +79,9 @@ class Written:
         return float((truth == free)[clear].mean()), float(clear.mean())
 
 
-@pytest.fixture
-def toy_files(toy, tmp_path):
-    return Written(toy, tmp_path)
+@pytest.fixture(scope="module")
+def toy_files(shared_toy, tmp_path_factory):
+    return Written(shared_toy, tmp_path_factory.mktemp("curobo"))
 
 
 @pytest.mark.parametrize("card", MODELS)
@@ -136,11 +137,12 @@ def test_keys_are_those_of_curobo(toy_files):
     ],
 )
 def test_a_wrong_file_is_refused(toy_files, key, value):
-    RobotFile.model_validate(toy_files.robot["robot_cfg"])
     SceneFile.model_validate(toy_files.scene)
-    toy_files.robot["robot_cfg"]["kinematics"][key] = value
+    robot = deepcopy(toy_files.robot["robot_cfg"])
+    RobotFile.model_validate(robot)
+    robot["kinematics"][key] = value
     with pytest.raises(ValidationError):
-        RobotFile.model_validate(toy_files.robot["robot_cfg"])
+        RobotFile.model_validate(robot)
 
 
 def test_every_call_is_one_that_curobo_has(toy_files, monkeypatch):

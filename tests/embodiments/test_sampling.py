@@ -27,7 +27,7 @@ MODELS = shipped_with_models()
 RATE = 30.0
 
 
-@pytest.fixture(params=MODELS)
+@pytest.fixture(scope="module", params=MODELS)
 def sampler(request):
     return MujocoPoseSampler(request.param, seed=3)
 

@@ -23,13 +23,21 @@ def codecs(tmp_path_factory):
     return folder / "0", folder / "1"
 
 
+@pytest.fixture(scope="module")
+def latents(squares, tmp_path_factory, codecs):
+    """A dataset with latents of the first codec."""
+    path = tmp_path_factory.mktemp("latents") / "squares"
+    shutil.copytree(squares, path)
+    label_dataset(path, codecs[0])
+    return path
+
+
 @pytest.fixture
-def labelled(squares, tmp_path, codecs):
-    """Two datasets with latents of the first codec."""
+def labelled(latents, tmp_path):
+    """Two such datasets."""
     paths = {name: tmp_path / name for name in ("first", "second")}
     for path in paths.values():
-        shutil.copytree(squares, path)
-        label_dataset(path, codecs[0])
+        shutil.copytree(latents, path)
     return paths
 
 
