@@ -43,7 +43,8 @@ class CodecConfig:
         views: Boxes (x, y, width, height) of the canvas, each measured by itself.
         widths: Channels after each halving, of the small trunk.
         hidden: Width of the layers between trunk and latent.
-        motion: Numbers of `motion` predicted from the latent.
+        motion: Numbers of `motion` predicted from the latent: 14 of the head that all robots share,
+            and 14 more of each dataset that has a head of its own.
         frame: Whose axes labels are turned to before they are compared: the arm's base (the
             paper's), the head camera, the same for every robot that is seen alike, or the arm's
             own wrist camera, which turns with the hand.
@@ -170,7 +171,11 @@ class LatentActionCodec(nn.Module):
         return flow * self.scale
 
     def predict_motion(self, latent: Latent) -> Float[Tensor, "b m"]:
-        """Motion (m, rad) read from a latent action, along the axes of `config.frame`."""
+        """Motion (m, rad) read from a latent action.
+
+        The first 14 numbers are along the axes of `config.frame`, those of a dataset's own head
+        along the bases of its arms.
+        """
         return self.motion_head(latent) * self.motion_size
 
     def forward(

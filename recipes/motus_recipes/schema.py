@@ -95,6 +95,7 @@ class CodecSpec(_Frozen):
     Attributes:
         frame: Along whose axes true motion is shown: the arm's base (the paper's), the head
             camera, or the arm's own wrist camera.
+        own_heads: Whether each source also teaches a head of its own, along its arms' bases.
         unlabelled: Sources whose true motion is never shown.
         held_out: Share of each source's episodes, the last ones, that it never trains on.
         autoencoder: Folder or hub name of a deep-compression autoencoder (DC-AE, the paper's),
@@ -104,6 +105,7 @@ class CodecSpec(_Frozen):
     """
 
     frame: MotionFrame = "base"
+    own_heads: bool = False
     unlabelled: tuple[str, ...] = ()
     held_out: float = Field(default=0.1, gt=0, lt=1)
     autoencoder: str | None = None

@@ -124,8 +124,17 @@ class CodecObjective:
             name: read_labels(cached, spec.frame, shown=name not in spec.unlabelled)
             for name, cached in data.items()
         }
+        # The first head is that of all robots; behind it stands each source's own.
+        self.own = {
+            name: read_labels(cached, "base", shown=name not in spec.unlabelled)
+            for name, cached in data.items()
+            if spec.own_heads
+        }
         config = CodecConfig(
-            views=tuple(FLOW_BOXES.values()), frame=spec.frame, autoencoder=spec.autoencoder
+            views=tuple(FLOW_BOXES.values()),
+            motion=14 * (1 + len(self.own)),
+            frame=spec.frame,
+            autoencoder=spec.autoencoder,
         )
         try:
             self.module = LatentActionCodec(config).to(device)
@@ -137,15 +146,18 @@ class CodecObjective:
         for name, cached in data.items():
             train, _ = cached.split(spec.held_out)
             rows = spread(train, SAMPLE)
-            labels = self.labels[name]
             flow.append(np.asarray(cached.flow[rows], np.float32))
-            motion.append(labels.motion[rows])
-            mask.append(np.broadcast_to(labels.mask, (len(rows), 14)))
+            shown = self._shown([(name, row) for row in rows])
+            motion.append(shown[0].reshape(len(rows), -1))
+            mask.append(shown[1].reshape(len(rows), -1))
         self.module.fit_statistics(
             *(torch.from_numpy(np.concatenate(part)).to(device) for part in (flow, motion, mask))
         )
-        usual = self.module.motion_size.cpu().numpy()
-        self.care = {name: _care(labels, usual) for name, labels in self.labels.items()}
+        usual = self.module.motion_size[:14].cpu().numpy()
+        self.care = {
+            name: _care(labels.motion[data[name].split(spec.held_out)[0]], usual)
+            for name, labels in self.labels.items()
+        }
 
     @property
     def shown(self) -> int:
@@ -173,19 +185,20 @@ class CodecObjective:
         """Flow, motion, how much each motion number counts, and noise for the latents."""
         flow = np.stack([self.data[row.source].flow[row.window] for row in rows])
         flow = flow.astype(np.float32)
-        motion = np.stack([self.labels[row.source].motion[row.window] for row in rows])
-        masks = np.stack([self.labels[row.source].mask for row in rows])
+        motion, masks = self._shown([(row.source, row.window) for row in rows])
         sources = generators(rows)
         if train:
             for index, source in enumerate(sources):
                 self._vary(flow[index], motion[index], masks[index], source)
-        weights = masks / np.maximum(masks.mean(1, keepdims=True), 1e-9)
-        weights *= np.stack([self.care[row.source] for row in rows])
+        # The loss is a mean over the numbers of all heads: each head's own mean counts for one.
+        weights = masks.shape[1] * masks / np.maximum(masks.mean(2, keepdims=True), 1e-9)
+        weights[:, 0] *= np.stack([self.care[row.source] for row in rows])
         if train:
             slots = np.array([row.slot for row in rows])
-            weights *= (slots < self.shown)[:, None] * self.stage.batch / max(1, self.shown)
+            weights *= (slots < self.shown)[:, None, None] * self.stage.batch / max(1, self.shown)
         noise = draw_normal(sources, LATENT_WIDTH)
-        arrays = (flow, motion, weights.astype(np.float32), noise.numpy())
+        wide = (part.reshape(len(rows), -1) for part in (motion, weights.astype(np.float32)))
+        arrays = (flow, *wide, noise.numpy())
         flows, motions, labelled, noises = (
             torch.from_numpy(array).to(self.device) for array in arrays
         )
@@ -214,10 +227,26 @@ class CodecObjective:
             about = {
                 "held_out": spec.held_out,
                 "unlabelled": list(spec.unlabelled),
+                "own_heads": list(self.own),
                 "flow": {"name": open_flow(spec.flow).name, "choice": spec.flow},
             }
             self.module.save(folder / "codec", self.about | about)
         return Left(figures)
+
+    def _shown(
+        self, steps: Sequence[tuple[str, int]]
+    ) -> tuple[Float[np.ndarray, "n heads 14"], Bool[np.ndarray, "n heads 14"]]:
+        """Motion of some steps as each head is to read it, and which numbers there are."""
+        motion = np.zeros((len(steps), 1 + len(self.own), 14), np.float32)
+        masks = np.zeros(motion.shape, bool)
+        heads = {name: head for head, name in enumerate(self.own, 1)}
+        for index, (name, row) in enumerate(steps):
+            told = [(0, self.labels[name])]
+            if name in heads:
+                told.append((heads[name], self.own[name]))
+            for head, labels in told:
+                motion[index, head], masks[index, head] = labels.motion[row], labels.mask
+        return motion, masks
 
     def _steps(self, cached: Cached, *, held: bool = False) -> np.ndarray:
         """Frames that have a next one."""
@@ -227,16 +256,20 @@ class CodecObjective:
     def _vary(
         self, flow: np.ndarray, motion: np.ndarray, mask: np.ndarray, source: torch.Generator
     ) -> None:
-        """Half the time backwards; and, where labels are seen from the camera, in a mirror."""
+        """Half the time backwards; and, where labels are seen from the camera, in a mirror.
+
+        In the mirror stands another robot, which teaches the head of all robots alone.
+        """
         backwards, mirrored = torch.rand(2, generator=source).tolist()
         if backwards < 0.5:
             flow *= -1
             motion *= -1
         if mirrored < 0.5 and self.stage.codec.frame != "base":
-            mirror(flow, motion, mask)
+            mirror(flow, motion[0], mask[0])
+            mask[1:] = False
 
 
-def _care(labels: Labels, usual: Float[np.ndarray, " 14"]) -> Float[np.ndarray, " 14"]:
+def _care(motion: Motion, usual: Float[np.ndarray, " 14"]) -> Float[np.ndarray, " 14"]:
     """How much errors of a dataset count: more where moves are small, so that no robot rules.
 
     One factor for translations and one for rotations, within bounds: what hardly turns at all
@@ -245,7 +278,7 @@ def _care(labels: Labels, usual: Float[np.ndarray, " 14"]) -> Float[np.ndarray, 
     care = np.ones(14, np.float32)
     for arm in ARMS:
         for part in (slice(arm.start, arm.start + 3), slice(arm.start + 3, arm.stop)):
-            own = float(np.sqrt((labels.motion[:, part] ** 2).mean()))
+            own = float(np.sqrt((motion[:, part] ** 2).mean()))
             share = float(np.sqrt((usual[part] ** 2).mean())) / max(own, 1e-9)
             care[part] = np.clip(share, 0.5, _MOST_CARE) ** 2
     return care
