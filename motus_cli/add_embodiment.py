@@ -109,6 +109,9 @@ def add_embodiment(
 
     Example: motus add-embodiment franka
     """
+    from motus_embodiments.cards import check_name
+
+    check_name(name)
     facts = {
         "end_effector": _pairs("--end-effector", end_effector, may_be_single=True),
         "side": side,
@@ -116,9 +119,7 @@ def add_embodiment(
         "gripper": None if gripper is None else tuple(name for name in gripper if name),
         "gripper_values": gripper_values,
         "gripper_open": gripper_open,
-        "cameras": None
-        if cameras is None
-        else _pairs("--cameras", [c for c in cameras if c]) or {},
+        "cameras": _cameras(cameras),
         "rate": rate,
         "action": action,
         "unit": unit,

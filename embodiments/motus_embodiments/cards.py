@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import typing
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -13,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from motus_embodiments.drafting.drafts import refuse_unfinished, table_text
 from motus_embodiments.errors import UsageError, nearest
+from motus_embodiments.schema import NAME
 from motus_embodiments.schema import ActionSpec as ActionSpec
 from motus_embodiments.schema import Arm as Arm
 from motus_embodiments.schema import Box as Box
@@ -115,12 +117,27 @@ def save_card(card: Card, folder: Path, force: bool = False) -> Path:
     return path
 
 
+def check_name(name: str) -> None:
+    """Refuse what cannot be the name of a card, and so of a file.
+
+    Raises:
+        UsageError: Says what a name is made of.
+    """
+    if not re.fullmatch(NAME, name):
+        raise UsageError(
+            f"'{name}' is no name of a robot",
+            hint="a name is of a-z, 0-9, _ and -, the first a letter or digit: my-robot",
+        )
+
+
 def new_card_path(name: str, folder: Path, force: bool) -> Path:
     """Where the card goes; refuses to hide a file that is there.
 
     Raises:
-        UsageError: The file is there already and `force` is not given.
+        UsageError: `name` is none that a card can have, or the file is there already and `force`
+            is not given.
     """
+    check_name(name)
     path = folder / f"{name}.yaml"
     if path.exists() and not force:
         raise UsageError(f"{path} exists already", hint="--force writes it anew", where=str(path))

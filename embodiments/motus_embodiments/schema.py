@@ -23,6 +23,7 @@ from motus_embodiments.numbers.orientations import NAMES, Orientation
 Role = Literal["head", "left_wrist", "right_wrist"]
 Representation = Literal["joint_position", "ee_pose", "ee_position", "none"]
 
+NAME = r"^[a-z0-9][a-z0-9_-]*$"  # of a card, and so of its file
 _HALF_TURN = 3.1416  # rad, pi rounded up so that pi stored as float32 is inside
 _TURN = 2 * _HALF_TURN  # a recorded rotation vector may tell the long way round, as LIBERO's do
 
@@ -160,7 +161,7 @@ class Card(Frozen):
         notes: What a user should know.
     """
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    name: str = Field(pattern=NAME)
     title: str
     arms: tuple[Arm, ...] = Field(min_length=1, max_length=2)
     joints: tuple[Joint, ...] = ()

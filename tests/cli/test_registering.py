@@ -48,6 +48,16 @@ def test_a_draft_does_not_validate_until_it_is_filled_in(folder, motus):
     assert code == 0, err
 
 
+@pytest.mark.parametrize("more", [[], ["--draft"], [*REST], ["--resume"]])
+@pytest.mark.parametrize("name", ["../evil", "My Robot"])
+def test_a_name_that_no_card_can_have_is_refused_first(folder, motus, name, more):
+    before = sorted(folder.parent.rglob("*"))
+    ran = motus("add-embodiment", "--model", "toy.xml", "--anchor", "0", *SAID, *more, "--", name)
+    assert ran.code == 2
+    assert f"'{name}' is no name of a robot" in ran.err
+    assert sorted(folder.parent.rglob("*")) == before
+
+
 def test_a_draft_needs_an_end_effector(folder, motus):
     code, _, err = astuple(motus(*TOY, "--draft"))
     assert code == 2

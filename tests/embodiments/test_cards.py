@@ -11,10 +11,13 @@ from motus_embodiments import (
     UsageError,
     add_embodiment,
     card_hash,
+    draft_embodiment,
     list_cards,
     load_card,
     save_card,
+    write_draft,
 )
+from tests.embodiments.conftest import OPTIONS
 
 SHIPPED_CARDS = Path(motus_embodiments.__file__).parent / "cards"
 NUMBERS = {"low", "high", "home", "velocity", "slack", "scale"}
@@ -183,3 +186,9 @@ def test_cameras_are_found_by_alias_and_lerobot_name():
     assert card.camera("cam_high").role == "head"
     assert card.camera("observation.images.cam_left_wrist").role == "left_wrist"
     assert card.camera("nothing") is None
+
+
+def test_no_card_is_written_outside_its_folder(toy_model, tmp_path):
+    draft = draft_embodiment("../evil", model=toy_model, **OPTIONS)
+    with pytest.raises(UsageError, match=r"'\.\./evil' is no name"):
+        write_draft(draft, "../evil", tmp_path / "own")
