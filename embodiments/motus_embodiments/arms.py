@@ -37,9 +37,9 @@ class Channel:
 
 
 class Frozen(BaseModel):
-    """A table of a card: cannot change, refuses unknown keys."""
+    """A table of a card: cannot change, refuses unknown keys and numbers that are not finite."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Joint(Frozen):
@@ -155,6 +155,13 @@ class Box(Frozen):
 
     low: Vector3
     high: Vector3
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for axis, low, high in zip("xyz", self.low, self.high, strict=True):
+            if not low < high:
+                raise ValueError(f"low {low} of {axis} is not below high {high}")
+        return self
 
 
 class Arm(Frozen):

@@ -258,8 +258,9 @@ def _joint_channels(arm: Arm) -> Iterator[Channel]:
 
 
 def _pose_channels(arm: Arm, *, rotation: bool, turn: float = _HALF_TURN) -> Iterator[Channel]:
-    box = arm.workspace or Box(low=(-math.inf,) * 3, high=(math.inf,) * 3)
-    for axis, low, high in zip("xyz", box.low, box.high, strict=True):
+    box = arm.workspace
+    lows, highs = (box.low, box.high) if box else ((-math.inf,) * 3, (math.inf,) * 3)
+    for axis, low, high in zip("xyz", lows, highs, strict=True):
         yield Channel(f"{arm.side}_{axis}", "m", low, high, "position", arm.side)
     for axis in "xyz" if rotation else "":
         yield Channel(f"{arm.side}_r{axis}", "rad", -turn, turn, "rotation", arm.side)

@@ -17,6 +17,7 @@ from motus_embodiments import (
     save_card,
     write_draft,
 )
+from motus_embodiments.cards import validated
 from tests.embodiments.conftest import OPTIONS
 
 SHIPPED_CARDS = Path(motus_embodiments.__file__).parent / "cards"
@@ -149,6 +150,28 @@ def test_wrong_values_name_the_key_and_the_file(tmp_path, change, says):
         load_card(path)
     assert says in caught.value.message
     assert str(path) in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("where", "key", "value"),
+    [
+        ((), "rate", float("inf")),
+        (("arms", 0, "joints", 0), "home", float("nan")),
+        (("arms", 0, "gripper"), "open", float("nan")),
+        (("cameras", 0, "mount"), "position", [float("nan"), 0, 0]),
+        (("arms", 0), "workspace", {"low": [0, 0, 0], "high": [1, 1, float("inf")]}),
+        (("arms", 0), "workspace", {"low": [0, 1, 0], "high": [1, 0, 1]}),
+    ],
+)
+def test_numbers_that_cannot_be_are_refused(where, key, value):
+    data = load_card("ur5e").model_dump()
+    table = data
+    for part in where:
+        table = table[part]
+    table[key] = value
+    with pytest.raises(UsageError, match=r"finite number|low 1\.0 of y is not below") as caught:
+        validated(data, Path("mine.yaml"))
+    assert caught.value.message.startswith(".".join(map(str, (*where, key))))
 
 
 @pytest.mark.parametrize("text", ["- 1", "a: [", ""])
