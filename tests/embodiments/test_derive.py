@@ -68,6 +68,48 @@ def test_a_single_jaw_cannot_prove_which_end_is_open(tmp_path):
     assert card.arms[0].gripper.model_open == (0,)
 
 
+def hand(side: str, fingers: int) -> str:
+    """An arm of one joint with a hand of some fingers."""
+    grown = "".join(
+        f'<body name="{side}_f{i}" pos="{i} 0 0"><joint name="{side}_f{i}" axis="1 0 0" '
+        f'range="0 {i + 1}"/><geom size=".1"/></body>'
+        for i in range(fingers)
+    )
+    return (
+        f'<body name="{side}_arm"><joint name="{side}_turn" range="-1 1"/><geom size=".1"/>'
+        f'<site name="{side}_grip"/>{grown}</body>'
+    )
+
+
+def test_each_arm_takes_the_driven_joints_of_its_own_hand(tmp_path):
+    path = tmp_path / "two.xml"
+    options = {
+        "end_effector": {"left": "left_grip", "right": "right_grip"}, "rate": 10.0,
+        "action": "joint_position", "gripper_values": (0, 1), "gripper_open": "high",
+    }  # fmt: skip
+
+    def hands(fingers, **more):
+        grown = hand("left", 3) + hand("right", fingers)
+        path.write_text(
+            f'<mujoco><compiler angle="radian"/><worldbody>{grown}</worldbody></mujoco>'
+        )
+        card = derive_card("two", path, **options, **more)
+        return [arm.gripper and arm.gripper.joints for arm in card.arms]
+
+    with pytest.raises(UsageError) as caught:
+        hands(3)
+    joints = [f"{side}_f{i}" for side in ("left", "right") for i in range(3)]
+    assert f"--gripper: its driven joints, of {', '.join(joints)}" in caught.value.hint
+    assert hands(3, gripper=tuple(joints)) == [tuple(joints[:3]), tuple(joints[3:])]
+    with pytest.raises(UsageError, match="cannot say gripper") as caught:
+        hands(3, gripper=("left_f1",))
+    assert "of right_f0, right_f1, right_f2" in caught.value.hint
+    assert hands(1, gripper=("left_f1",)) == [("left_f1",), ("right_f0",)]
+    assert hands(3, gripper=()) == [None, None]
+    with pytest.raises(UsageError, match="'left_f' is no joint beyond a wrist"):
+        hands(3, gripper=("left_f",))
+
+
 @pytest.mark.parametrize(
     ("option", "value", "hint"),
     [

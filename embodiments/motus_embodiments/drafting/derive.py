@@ -48,7 +48,7 @@ def draft_card(
     *,
     end_effector: str | Mapping[str, str] | None = None,
     side: Side | None = None,
-    gripper: tuple[str, ...] | Mapping[str, tuple[str, ...]] | None = None,
+    gripper: tuple[str, ...] | None = None,
     gripper_values: tuple[float, float] | None = None,
     gripper_open: Literal["high", "low"] | None = None,
     cameras: Mapping[str, Role] | None = None,
@@ -70,7 +70,8 @@ def draft_card(
             inside MENAGERIE_ROOT.
         end_effector: Site or body that is to be moved; for two arms {"left": .., "right": ..}.
         side: Which arm it is, for a robot with one.
-        gripper: The gripper's driven joints, where more than two could be; () for none.
+        gripper: The gripper's driven joints, where more than two could be, those of both arms
+            together; () for none.
         gripper_values: What recordings hold when the gripper is closed and when it is open.
         gripper_open: Which end of its first joint's range is open, where geometry cannot tell.
         cameras: Role of each camera, by its name in the model or as "recorded_name:model_name";
@@ -93,7 +94,7 @@ def draft_card(
     if not wanted:
         return Draft(file, {}, missing)
     chains = {s: facts.chain(frame) for s, frame in wanted.items()}
-    hands = {s: _hand(facts, chain, s, gripper, missing) for s, chain in chains.items()}
+    hands = _hands(facts, chains, gripper, missing)
     if any(hands.values()) and gripper_values is None:
         missing["gripper_values"] = "closed and open as recordings hold them, such as 0 1"
     positions, origin = facts.home(home)
@@ -168,28 +169,30 @@ def _missing(
     return missing
 
 
-def _hand(
+def _hands(
     facts: ModelFacts,
-    chain: Chain,
-    side: str,
-    given: tuple[str, ...] | Mapping[str, tuple[str, ...]] | None,
+    chains: Mapping[str, Chain],
+    given: tuple[str, ...] | None,
     missing: dict[str, str],
-) -> tuple[str, ...]:
-    """The gripper's driven joints."""
-    if given is not None:
-        names = given[side] if isinstance(given, Mapping) else given
-        for name in names:
-            if name not in chain.beyond:
-                raise UsageError(
-                    f"'{name}' is no joint beyond the {side} wrist",
-                    hint=nearest(name, chain.beyond),
-                )
-        return tuple(names)
-    driven = facts.driven(chain)
-    if len(driven) > 2:
-        missing["gripper"] = f"its driven joints, of {', '.join(chain.beyond)}"
-        return ()
-    return driven
+) -> dict[str, tuple[str, ...]]:
+    """Side -> its gripper's driven joints: those that are given, else those the model states."""
+    known = [name for chain in chains.values() for name in chain.beyond]
+    for name in given or ():
+        if name not in known:
+            raise UsageError(f"'{name}' is no joint beyond a wrist", hint=nearest(name, known))
+    hands, unclear = {}, list[str]()
+    for s, chain in chains.items():
+        hands[s] = tuple(name for name in given or () if name in chain.beyond)
+        if hands[s] or given == ():
+            continue
+        driven = facts.driven(chain)
+        if len(driven) > 2:
+            unclear += chain.beyond
+        else:
+            hands[s] = driven
+    if unclear:
+        missing["gripper"] = f"its driven joints, of {', '.join(unclear)}"
+    return hands
 
 
 def _ends(
