@@ -132,6 +132,8 @@ def add_embodiment(
     if is_new and (draft or _can_ask(console)) and _ask(console, name, source, given):
         return _write_draft(name, source, given, force=force, dry_run=dry_run)
     card, path = _card(name, source, given, resume, force=force, dry_run=dry_run)
+    if model and card.notes:
+        console.note(card.notes)
     report = {"path": path, "written": not dry_run, "card": card, "anchoring": None}
     if anchor and _can_be_seen(console, card):
         from motus_adapters import anchor as make_anchoring_data

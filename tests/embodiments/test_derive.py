@@ -1,6 +1,7 @@
 """Cards from robot models, and `add_embodiment`."""
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -135,6 +136,55 @@ def test_urdf_gives_limits_and_velocities(tmp_path):
     assert card.action.relative
     pose = Kinematics(card).poses(np.array([[np.pi / 2]]))[0, 0]
     np.testing.assert_allclose(pose[:3, 3], [0, 0.2, 0], atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ('name="lift" ', "", "a joint of the body 'upper' has no name"),
+        ('name="thumb" type', "type", "a joint of the hand on 'roll' has no name"),
+        (
+            'name="bend" axis="0 1 0" range="-2.2 2.2"',
+            'name="bend" type="ball"',
+            "a ball joint",
+        ),
+        ('"-1.2 1.2"', '"1.2 -1.2"', "'lift' has a lower limit of 1.2 above its upper, -1.2"),
+    ],
+)
+def test_joints_that_no_card_can_hold_are_refused(tmp_path, old, new, says):
+    text = ARM.replace(old, new)
+    assert text != ARM
+    for tag in ("equality", "actuator", "keyframe"):
+        text = re.sub(f"<{tag}>.*</{tag}>", "", text, flags=re.DOTALL)
+    path = tmp_path / "odd.xml"
+    path.write_text(text)
+    with pytest.raises(DataError, match=says) as caught:
+        derive_card("odd", path, **OPTIONS)
+    assert caught.value.where == str(path)
+
+
+def test_a_joint_of_the_arm_that_follows_another_is_remarked_upon(toy, toy_model):
+    coupled = '<equality><joint joint1="roll" joint2="turn" polycoef="0 1 0 0 0"/>'
+    toy_model.write_text(ARM.replace("<equality>", coupled))
+    card = derive_card("toy", toy_model, **OPTIONS)
+    assert "'roll' is coupled in toy.xml" in card.notes
+    assert not toy.notes
+
+
+def test_infinite_limits_are_no_limits(toy_model):
+    toy_model.write_text(ARM.replace('range="-2 2"', 'range="-2 inf"'))
+    joint = derive_card("toy", toy_model, **OPTIONS).arms[0].joints[0]
+    assert (joint.low, joint.high) == (-2, None)
+
+
+def test_a_velocity_that_is_no_number_is_named(tmp_path):
+    path = tmp_path / "two.urdf"
+    path.write_text(URDF.replace('velocity="1.5"', 'velocity="fast"'))
+    options = {"end_effector": "tip", "side": "right", "rate": 20, "action": "ee_pose"}
+    with pytest.raises(DataError, match="velocity limit of joint 'hinge' is 'fast'"):
+        derive_card("two", path, **options)
+    path.write_text(URDF.replace('velocity="1.5"', 'velocity="inf"'))
+    assert derive_card("two", path, **options).arms[0].joints[0].velocity is None
 
 
 def test_a_missing_mesh_is_named(tmp_path):

@@ -85,7 +85,7 @@ def draft_card(
 
     Raises:
         UsageError: An option names what the model does not have.
-        DataError: The model cannot be loaded.
+        DataError: The model cannot be loaded, or no card can hold its joints as they are.
     """
     file = model_file(model)
     facts = ModelFacts(load_model(file), file)
@@ -94,6 +94,7 @@ def draft_card(
     if not wanted:
         return Draft(file, {}, missing)
     chains = {s: facts.chain(frame) for s, frame in wanted.items()}
+    remarks = dict.fromkeys(remark for frame in wanted.values() for remark in facts.remarks(frame))
     hands = _hands(facts, chains, gripper, missing)
     if any(hands.values()) and gripper_values is None:
         missing["gripper_values"] = "closed and open as recordings hold them, such as 0 1"
@@ -124,6 +125,8 @@ def draft_card(
         "arms.gripper": f"{file.name}: driven joints and the ends of their ranges",
         "rate, action, arms.side, arms.end_effector, cameras.role": "given by the user",
     }
+    if remarks:
+        data["notes"] = " ".join(remarks)
     return Draft(file, data, missing)
 
 
@@ -176,7 +179,7 @@ def _hands(
     missing: dict[str, str],
 ) -> dict[str, tuple[str, ...]]:
     """Side -> its gripper's driven joints: those that are given, else those the model states."""
-    known = [name for chain in chains.values() for name in chain.beyond]
+    known = [name for chain in chains.values() for name in chain.beyond if name]
     for name in given or ():
         if name not in known:
             raise UsageError(f"'{name}' is no joint beyond a wrist", hint=nearest(name, known))

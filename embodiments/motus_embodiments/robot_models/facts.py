@@ -1,6 +1,7 @@
 """What a robot model file states: chains of joints, fingers, limits, home poses, cameras."""
 
 import itertools
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -8,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from motus_embodiments.coupling import subtree
-from motus_embodiments.errors import UsageError, nearest
+from motus_embodiments.errors import DataError, UsageError, nearest
 from motus_embodiments.physics import mujoco
 from motus_embodiments.robot_models.urdf_reader import velocities
 
@@ -92,12 +93,44 @@ class ModelFacts:
             model.body(parent).name or None if parent else None,
         )
 
+    def remarks(self, frame: str) -> list[str]:
+        """What a user should know of the joints that move a frame, one sentence each.
+
+        Raises:
+            DataError: No card can hold one of them as it is.
+        """
+        model = self._model
+        body = self._body_of(frame)
+        way = self._way(body) if body is not None else []
+        for joint in way:
+            self._refuse_unfit(joint)
+        bound = {
+            int(model.eq_obj1id[e])
+            for e in range(model.neq)
+            if model.eq_type[e] == mujoco.mjtEq.mjEQ_JOINT
+        }
+        return [
+            f"The joint '{model.joint(j).name}' is coupled in {self.path.name}, but a channel of "
+            "its own here: recordings must hold it, and rendered motion moves it freely."
+            for j in way
+            if j in bound
+        ]
+
     def driven(self, chain: Chain) -> tuple[str, ...]:
         """Joints beyond the wrist that an actuator drives, directly, by a tendon or by coupling.
 
         Where the file has no actuators (URDF), both of two fingers, or else all that do not mimic
         another one.
+
+        Raises:
+            DataError: One of the joints has no name.
         """
+        if "" in chain.beyond:
+            raise DataError(
+                f"a joint of the hand on '{chain.joints[-1]}' has no name, in {self.path}",
+                hint="name it there, or name those that are driven: --gripper NAME",
+                where=str(self.path),
+            )
         model = self._model
         if not model.nu:
             led = {
@@ -121,8 +154,8 @@ class ModelFacts:
         index = self._model.joint(joint).id
         if not self._model.jnt_limited[index]:
             return None, None
-        low, high = self._model.jnt_range[index]
-        return float(low), float(high)
+        low, high = map(float, self._model.jnt_range[index])
+        return low if math.isfinite(low) else None, high if math.isfinite(high) else None
 
     def slides(self, joint: str) -> bool:
         """Whether a joint is prismatic."""
@@ -224,13 +257,34 @@ class ModelFacts:
         body = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, frame)
         return int(body) if body > 0 else None
 
+    def _refuse_unfit(self, joint: int) -> None:
+        model = self._model
+        name, (low, high) = model.joint(joint).name, model.jnt_range[joint]
+        if not name:
+            body = model.body(int(model.jnt_bodyid[joint])).name
+            wrong = f"a joint of the body '{body}' has no name"
+        elif not self._is_scalar(joint):
+            wrong = f"the joint '{name}' is a ball joint; those of a card have one axis"
+        elif not model.jnt_limited[joint] and low > high:
+            wrong = f"the joint '{name}' has a lower limit of {low:.5g} above its upper, {high:.5g}"
+        else:
+            return
+        raise DataError(
+            f"{wrong}, in {self.path}", hint="mend it in that file", where=str(self.path)
+        )
+
     def _chain_joints(self, body: int) -> list[int]:
         """One-dimensional joints from the world to a body."""
+        return [joint for joint in self._way(body) if self._is_scalar(joint)]
+
+    def _way(self, body: int) -> list[int]:
+        """Joints from the world to a body, but for one that lets the whole robot float."""
         model, joints = self._model, list[int]()
         while body != 0:
             start = int(model.body_jntadr[body])
             own = [j for j in range(start, start + int(model.body_jntnum[body])) if start >= 0]
-            joints = [j for j in own if self._is_scalar(j)] + joints
+            free = mujoco.mjtJoint.mjJNT_FREE
+            joints = [j for j in own if model.jnt_type[j] != free] + joints
             body = int(model.body_parentid[body])
         return joints
 

@@ -1,6 +1,7 @@
 """URDF for MuJoCo: what its own reader passes over (package paths, mimic joints, odd inertias)."""
 
 import logging
+import math
 import re
 from pathlib import Path
 from xml.etree import ElementTree
@@ -56,13 +57,26 @@ def urdf_spec(path: Path) -> mujoco.MjSpec:
 
 
 def velocities(path: Path) -> dict[str, float]:
-    """Velocity limit of each joint that has one, in rad/s or m/s."""
+    """Velocity limit of each joint that has one, in rad/s or m/s.
+
+    Raises:
+        DataError: One of them is no number.
+    """
     found = {}
     for joint in _parse(path).iter("joint"):
         limit = joint.find("limit")
-        speed = float(limit.get("velocity", "0")) if limit is not None else 0.0
-        if speed > 0:
-            found[joint.get("name", "")] = speed
+        text = limit.get("velocity", "0") if limit is not None else "0"
+        name = joint.get("name", "")
+        try:
+            speed = float(text)
+        except ValueError as error:
+            raise DataError(
+                f"the velocity limit of joint '{name}' is '{text}', in {path}",
+                hint="write it as a number there, in rad/s or m/s",
+                where=str(path),
+            ) from error
+        if 0 < speed < math.inf:
+            found[name] = speed
     return found
 
 
