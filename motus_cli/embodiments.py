@@ -24,7 +24,7 @@ def list_embodiments(console: Console) -> Outcome:
     rows = []
     for name, path in sorted(card_files().items()):
         try:
-            card = read_card(path)
+            card = read_card(path, name)
         except UsageError:
             told = f"not valid; `motus embodiments check {name}` says why"
             rows.append({"name": name, "title": told, "file": path})

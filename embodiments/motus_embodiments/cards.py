@@ -54,15 +54,15 @@ def load_card(name_or_path: str | Path) -> Card:
         if not hint.startswith("did you mean"):
             hint += f"; or register yours: motus add-embodiment {text} --model FILE"
         raise UsageError(f"no embodiment named '{text}'", hint=hint)
-    return read_card(paths[text])
+    return read_card(paths[text], text)
 
 
 def list_cards() -> list[tuple[Card, Path]]:
     """Every valid card with its file, in order of name; a user's own hides a shipped one."""
     found = []
-    for _, path in sorted(card_files().items()):
+    for name, path in sorted(card_files().items()):
         with suppress(UsageError):  # a card that someone is still writing; `card_files` has it
-            found.append((read_card(path), path))
+            found.append((read_card(path, name), path))
     return found
 
 
@@ -72,10 +72,18 @@ def shipped_card(name: str) -> Path | None:
     return path if path.is_file() else None
 
 
-def read_card(path: Path) -> Card:
-    """Read one card file; a relative model file becomes absolute."""
+def read_card(path: Path, name: str | None = None) -> Card:
+    """Read one card file; a relative model file becomes absolute.
+
+    Args:
+        path: The file.
+        name: What it was found by and so has to be called; None where its path was given.
+
+    Raises:
+        UsageError: It cannot be read, is not valid, or is called otherwise.
+    """
     try:
-        data = yaml.load(path.read_text(), Loader=_Loader)
+        data = _table(path)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         line = str(error).replace("\n", " ")
         raise UsageError(f"cannot read the card {path}: {line}", where=str(path)) from error
@@ -83,10 +91,52 @@ def read_card(path: Path) -> Card:
         raise UsageError(f"the card {path} is not a table of keys", where=str(path))
     refuse_unfinished(data, path)
     card = validated(data, path)
+    if name not in (None, card.name):
+        raise UsageError(
+            f"the card {path} is called '{card.name}'",
+            hint=f"call the file {card.name}.yaml, or write name: {name} in it",
+            where=str(path),
+        )
     if card.model is None or card.model.file is None:
         return card
     file = str((path.parent / card.model.file).resolve())
     return card.model_copy(update={"model": card.model.model_copy(update={"file": file})})
+
+
+def _table(path: Path) -> Any:
+    """What a YAML file holds.
+
+    Raises:
+        UsageError: A key stands twice in one table, of which YAML would take the last.
+    """
+    loader = _Loader(path.read_text())
+    try:
+        node = loader.get_single_node()
+        for key in _repeated(node):
+            raise UsageError(
+                f"the key '{key.value}' stands twice in {path}, again in line "
+                f"{key.start_mark.line + 1}",
+                hint="keep one of them",
+                where=str(path),
+            )
+        return loader.construct_document(node) if node else None
+    finally:
+        loader.dispose()
+
+
+def _repeated(node: yaml.Node | None) -> Iterator[yaml.ScalarNode]:
+    """Keys that stand a second time in their table."""
+    if isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            yield from _repeated(item)
+    elif isinstance(node, yaml.MappingNode):
+        found = set[str]()
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in found:
+                    yield key
+                found.add(key.value)
+            yield from _repeated(value)
 
 
 def validated(data: Mapping[str, Any], where: Path) -> Card:

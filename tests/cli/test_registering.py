@@ -58,6 +58,15 @@ def test_a_name_that_no_card_can_have_is_refused_first(folder, motus, name, more
     assert sorted(folder.parent.rglob("*")) == before
 
 
+def test_a_card_whose_file_is_called_otherwise_is_listed_as_not_valid(folder, motus):
+    assert motus("add-embodiment", "pusht").code == 0
+    (folder / "embodiments/pusht.yaml").rename(folder / "embodiments/mine.yaml")
+    rows = json.loads(motus("embodiments", "list", "--json").out)["embodiments"]
+    titles = {row["name"]: row["title"] for row in rows}
+    assert titles["mine"] == "not valid; `motus embodiments check mine` says why"
+    assert "is called 'pusht'" in motus("embodiments", "check", "mine").err
+
+
 def test_a_draft_needs_an_end_effector(folder, motus):
     code, _, err = astuple(motus(*TOY, "--draft"))
     assert code == 2

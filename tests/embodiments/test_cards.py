@@ -182,6 +182,30 @@ def test_a_file_that_is_no_card_is_refused(tmp_path, text):
         load_card(path)
 
 
+def test_a_key_that_stands_twice_is_named_with_its_line(tmp_path):
+    text = SHIPPED_CARDS.joinpath("pusht.yaml").read_text()
+    path = tmp_path / "mine.yaml"
+    path.write_text(text + "rate: 5\n")
+    with pytest.raises(UsageError, match="the key 'rate' stands twice") as caught:
+        load_card(path)
+    assert caught.value.message.endswith(f"line {text.count(chr(10)) + 1}")
+    path.write_text(text.replace("side: ", "side: right\n    side: ", 1))
+    with pytest.raises(UsageError, match="the key 'side' stands twice"):
+        load_card(path)
+
+
+def test_an_own_card_that_is_called_otherwise_is_not_valid(tmp_path, monkeypatch):
+    """Its name would be none that a command takes; by its path it is what it says."""
+    monkeypatch.chdir(tmp_path)
+    path = save_card(load_card("pusht"), tmp_path / "embodiments")
+    path.rename(path.with_name("my-pusht.yaml"))
+    with pytest.raises(UsageError, match=r"my-pusht\.yaml is called 'pusht'") as caught:
+        load_card("my-pusht")
+    assert "write name: my-pusht in it" in caught.value.hint
+    assert sum(card.name == "pusht" for card, _ in list_cards()) == 1
+    assert load_card("embodiments/my-pusht.yaml") == load_card("pusht")
+
+
 def test_an_own_card_wins_and_is_not_overwritten(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     own = load_card("pusht").model_copy(update={"title": "mine"})
