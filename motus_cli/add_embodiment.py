@@ -269,7 +269,15 @@ def _pairs(
         return None
     if may_be_single and len(given) == 1 and "=" not in given[0]:
         return given[0]
+    pairs: dict[str, str] = {}
     for pair in given:
-        if not all(pair.partition("=")):
+        name, equals, value = pair.partition("=")
+        if not (name and equals and value):
             raise UsageError(f"{option} '{pair}' is not NAME=VALUE")
-    return dict(pair.split("=", 1) for pair in given)
+        if name in pairs:
+            raise UsageError(
+                f"{option} is given twice for '{name}': {pairs[name]} and {value}",
+                hint="give it once",
+            )
+        pairs[name] = value
+    return pairs

@@ -67,6 +67,24 @@ def test_a_card_whose_file_is_called_otherwise_is_listed_as_not_valid(folder, mo
     assert "is called 'pusht'" in motus("embodiments", "check", "mine").err
 
 
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (["left=grip", "--end-effector", "left=palm"], "twice for 'left': grip and palm"),
+        (["left=grip", "--end-effector", "right=palm"], "the side is given as left"),
+        (["grip", "--cameras", "front=left_wrist"], "twice for 'front': head and left_wrist"),
+        (["grip", "--arm", "left=a:b"], "--arm has no meaning for a model\n\nhint: leave it out"),
+        (["grip", "--home", "rest"], "no keyframe 'rest'\n\nhint: none is known here"),
+    ],
+)
+def test_options_that_cannot_be_meant_are_refused(folder, motus, more, says):
+    path = folder / "toy.xml"
+    path.write_text(path.read_text().replace('key name="home"', "key"))
+    ran = motus(*TOY, *SAID[2:], *REST, "--end-effector", *more)
+    assert ran.code == 2
+    assert says in ran.err
+
+
 def test_a_draft_needs_an_end_effector(folder, motus):
     code, _, err = astuple(motus(*TOY, "--draft"))
     assert code == 2

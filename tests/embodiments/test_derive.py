@@ -171,6 +171,12 @@ def test_a_joint_of_the_arm_that_follows_another_is_remarked_upon(toy, toy_model
     assert not toy.notes
 
 
+def test_a_camera_without_a_name_is_not_asked_about(toy_model):
+    toy_model.write_text(ARM.replace('camera name="front"', "camera"))
+    options = {key: value for key, value in OPTIONS.items() if key != "cameras"}
+    assert derive_card("toy", toy_model, **options).cameras == ()
+
+
 def test_infinite_limits_are_no_limits(toy_model):
     toy_model.write_text(ARM.replace('range="-2 2"', 'range="-2 inf"'))
     joint = derive_card("toy", toy_model, **OPTIONS).arms[0].joints[0]

@@ -136,6 +136,11 @@ def _end_effectors(given: str | Mapping[str, str] | None, side: Side | None) -> 
         odd = set(given) - {"left", "right"}
         if odd:
             raise UsageError(f"end_effector has the side '{odd.pop()}'", hint="left or right")
+        if side is not None and set(given) != {side}:
+            raise UsageError(
+                f"the side is given as {side}, and the end-effectors as {' and '.join(given)}",
+                hint="--side is for a robot with one arm; leave it out",
+            )
         return {s: given[s] for s in ("left", "right") if s in given}
     return {side or UNKNOWN: given} if given else {}
 

@@ -85,7 +85,7 @@ def draft_embodiment(
         if option not in known:
             source = "a model" if model is not None else "a dataset"
             flag = option.replace("_", "-")
-            raise UsageError(f"--{flag} has no meaning for {source}", hint=nearest(option, known))
+            raise UsageError(f"--{flag} has no meaning for {source}", hint="leave it out")
     source_given = model if model is not None else dataset
     assert source_given is not None
     return make(name, source_given, **options)

@@ -43,8 +43,9 @@ class ModelFacts:
 
     @property
     def cameras(self) -> tuple[str, ...]:
-        """Names of the model's cameras."""
-        return tuple(self._model.camera(i).name for i in range(self._model.ncam))
+        """Names of the model's cameras, of those that have one."""
+        names = (self._model.camera(i).name for i in range(self._model.ncam))
+        return tuple(name for name in names if name)
 
     def frame_candidates(self) -> list[str]:
         """Sites and end bodies that at least one joint moves, sites first."""
@@ -174,7 +175,10 @@ class ModelFacts:
         model = self._model
         keys = [model.key(i).name for i in range(model.nkey)]
         if key is not None and key not in keys:
-            raise UsageError(f"{self.path.name} has no keyframe '{key}'", hint=nearest(key, keys))
+            raise UsageError(
+                f"{self.path.name} has no keyframe '{key}'",
+                hint=nearest(key, filter(None, keys)),
+            )
         qpos, origin = model.qpos0, "reference positions of the joints, moved within limits"
         wanted = key or ("home" if "home" in keys else None)
         if wanted is not None:
