@@ -99,6 +99,37 @@ def test_a_file_that_is_no_urdf_is_bad_data(tmp_path, text):
         load_model(path)
 
 
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("arm.urdf.xacro", "", ""),
+        ("arm.urdf", 'lower="-2"', 'lower="${-k}"'),
+        ("arm.urdf", "<link", '<xacro:include filename="arm.xacro"/><link'),
+    ],
+)
+def test_a_xacro_file_says_how_it_becomes_urdf(urdf, name, old, new):
+    path = urdf.with_name(name)
+    path.write_text(URDF.replace(old, new, 1))
+    with pytest.raises(DataError, match="is a xacro file") as caught:
+        load_model(path)
+    assert f"xacro {path} > robot.urdf" in caught.value.hint
+
+
+def test_what_xacro_left_in_comments_is_no_xacro(urdf):
+    urdf.write_text(URDF.replace("<link", '<!-- <xacro:arm x="${k}"/> --><link', 1))
+    assert load_model(urdf).njnt == 3
+
+
+def test_a_urdf_in_capitals_is_one(urdf):
+    path = urdf.rename(urdf.with_suffix(".URDF"))
+    assert model_file(path.parent) == path
+    card = derive_card(
+        "hand", path, end_effector="palm", side="left", rate=10, action="joint_position",
+        gripper_values=(0, 255),
+    )  # fmt: skip
+    assert card.arms[0].joints[0].velocity == 1.5
+
+
 FLANGE = ARM.replace('<site name="grip" pos="0 0 .06"/>', '<site name="tool" pos="0 0 .06"/>')
 TOOL = """<mujoco><worldbody><body name="mount"><geom type="sphere" size=".01"/>
   <site name="tip" pos="0 0 .1"/><body name="jaw"><joint name="jaw" range="0 1"/>

@@ -39,7 +39,7 @@ class ModelFacts:
     def __init__(self, model: mujoco.MjModel, path: Path) -> None:
         self.path = path
         self._model = model
-        self._velocity = velocities(path) if path.suffix == ".urdf" else {}
+        self._velocity = velocities(path) if path.suffix.lower() == ".urdf" else {}
 
     @property
     def cameras(self) -> tuple[str, ...]:

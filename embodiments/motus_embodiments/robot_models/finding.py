@@ -133,7 +133,7 @@ def model_file(given: str | Path) -> Path:
         )
     if path.is_file():
         return path.resolve()
-    files = sorted([*path.glob("*.xml"), *path.glob("*.urdf")])
+    files = sorted(file for file in path.iterdir() if file.suffix.lower() in (".xml", ".urdf"))
     scenes = [file for file in files if file.name == "scene.xml"]
     if len(scenes or files) != 1:
         names = ", ".join(file.name for file in files) or "no .xml and no .urdf"
@@ -148,7 +148,7 @@ def load_spec(path: Path) -> mujoco.MjSpec:
         DataError: The file is not a robot model that MuJoCo reads.
     """
     try:
-        if path.suffix == ".urdf":
+        if path.suffix.lower() in (".urdf", ".xacro"):
             return urdf_spec(path)
         return mujoco.MjSpec.from_file(str(path))
     except (ValueError, RuntimeError) as error:

@@ -34,7 +34,7 @@ def urdf_spec(path: Path) -> mujoco.MjSpec:
     .obj or .stl of the same name lies beside it; collision shapes must be there.
 
     Raises:
-        DataError: It is no URDF, or lacks a mesh of a collision shape.
+        DataError: It is no URDF, a xacro file, or lacks a mesh of a collision shape.
     """
     root = _parse(path)
     if root.tag != "robot":
@@ -81,7 +81,11 @@ def velocities(path: Path) -> dict[str, float]:
 
 
 def _parse(path: Path) -> Element:
-    """The file's tree, without what other programs' prefixes (such as drake:) are for."""
+    """The file's tree, without what other programs' prefixes (such as drake:) are for.
+
+    Raises:
+        DataError: It is no XML, or a xacro file, which has to be run first.
+    """
     try:
         text = path.read_text(encoding="utf-8")
         prefixes = set(_PREFIX.findall(text)) - set(_DECLARED.findall(text))
@@ -89,6 +93,12 @@ def _parse(path: Path) -> Element:
         root = ElementTree.fromstring(text.replace("<robot", f"<robot{declared}", 1).encode())
     except (ElementTree.ParseError, UnicodeDecodeError, OSError) as error:
         raise DataError(f"{path} is no XML file: {error}", where=str(path)) from error
+    if path.suffix.lower() == ".xacro" or any(map(_is_xacro, root.iter())):
+        raise DataError(
+            f"{path} is a xacro file, which has yet to be made a URDF",
+            hint=f"xacro {path} > robot.urdf, then give robot.urdf",
+            where=str(path),
+        )
     for parent in list(root.iter()):
         for name in [name for name in parent.attrib if name.startswith("{")]:
             del parent.attrib[name]
@@ -96,6 +106,12 @@ def _parse(path: Path) -> Element:
             if isinstance(child.tag, str) and child.tag.startswith("{"):
                 parent.remove(child)
     return root
+
+
+def _is_xacro(element: Element) -> bool:
+    """Whether an element is xacro's own, or has a value that xacro has to fill in."""
+    is_own = isinstance(element.tag, str) and element.tag.partition("}")[0].endswith("xacro")
+    return is_own or any("${" in value or "$(" in value for value in element.attrib.values())
 
 
 def _set_up(root: Element) -> None:
