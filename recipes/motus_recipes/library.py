@@ -67,12 +67,14 @@ def load_recipe(name: str, size: str = "tiny", overrides: Sequence[str] = ()) ->
             raise UsageError(
                 f"no recipe named '{name}'", hint=nearest(name, {row.name for row in rows})
             )
-        if size not in sizes:
-            raise UsageError(f"recipe '{name}' has no size '{size}'", hint=nearest(size, sizes))
-        info = sizes[size]
+        info = sizes.get(None) or sizes.get(size)  # what is not valid is refused below
+        if info is None:
+            known = filter(None, sizes)
+            raise UsageError(f"recipe '{name}' has no size '{size}'", hint=nearest(size, known))
         path, stage = info.path, info.stage
     data = read_table(path)
     if stage is not None:
+        _validate(data, path)
         data = _alone(data, stage)
     for change in overrides:
         _apply(data, change)

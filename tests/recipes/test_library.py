@@ -1,10 +1,14 @@
 """Recipes: found by name, changed by --set, refused with the nearest name."""
 
+from pathlib import Path
+
 import pytest
+import yaml
 
 from motus_embodiments import UsageError
 from motus_model import SIZES
 from motus_recipes import describe, list_recipes, load_recipe
+from motus_recipes.catalogue import LIBRARY
 
 
 @pytest.mark.parametrize("info", list_recipes(), ids=lambda info: f"{info.name}-{info.size}")
@@ -120,3 +124,47 @@ def test_a_stage_of_full_is_a_recipe_of_its_own():
     assert set(load_recipe("stage3").spec.datasets) == {"target"}
     # A recipe with a file of its own goes before the stage of that name.
     assert load_recipe("codec").spec.stages[0].steps == 1500
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of one's own recipes, in which the command runs."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recipes").mkdir()
+    return tmp_path / "recipes"
+
+
+@pytest.mark.parametrize(
+    "text", [b"name: [", b"- a", b"title: caf\xe9", b"a: 2020-13-45", b"name: mine", b"size: tiny"]
+)
+def test_a_bad_file_is_an_error_only_where_it_is_named(own: Path, motus, text: bytes):
+    (own / "mine.yaml").write_bytes(text)
+    rows = motus("recipes", "list", "--json").document["recipes"]
+    (row,) = [row for row in rows if row["path"] == "recipes/mine.yaml"]
+    assert (row["name"], row["size"]) == ("mine", None)
+    assert row["title"].startswith("not valid; `motus recipes show mine` says why")
+    assert motus("recipes", "show", "full").code == 0
+    ran = motus("recipes", "show", "mine")
+    assert ran.code == 2
+    assert "recipes/mine.yaml" in ran.err
+
+
+def test_one_s_own_full_wins_for_its_stages(own: Path):
+    data = yaml.safe_load((LIBRARY / "full.tiny.yaml").read_text())
+    data["stages"][3]["steps"] = 7
+    file = own / "full.yaml"
+    file.write_text(yaml.safe_dump(data | {"stages": data["stages"][2:]}))
+    assert load_recipe("stage3").spec.stages[0].steps == 7
+    assert load_recipe("stage3", "small").path == LIBRARY / "full.small.yaml"
+    with pytest.raises(UsageError, match="no size 'tiny'"):  # one's own has no stage 1
+        load_recipe("stage1")
+
+
+@pytest.mark.parametrize("stages", [3, ["a"], [{"steps": 2}], [{"name": "stage3"}]])
+def test_one_s_own_full_without_sound_stages_is_refused_by_name(own: Path, stages):
+    data = yaml.safe_load((LIBRARY / "full.tiny.yaml").read_text())
+    (own / "full.yaml").write_text(yaml.safe_dump(data | {"stages": stages}))
+    assert load_recipe("codec").spec.name == "codec"
+    for name in ("full", "stage3"):
+        with pytest.raises(UsageError):
+            load_recipe(name)
