@@ -1,7 +1,7 @@
 """A recipe in full: its file, `--set` changes, and where every value comes from."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -17,11 +17,15 @@ from motus_recipes.schema import RecipeSpec
 
 @dataclass(frozen=True)
 class Recipe:
-    """A recipe and the origin of each of its values."""
+    """A recipe and where its values come from.
+
+    Attributes:
+        origins: Of the values that are no defaults, by dotted key: a file, or `--set`.
+    """
 
     spec: RecipeSpec
     path: Path
-    changes: tuple[str, ...] = ()
+    origins: Mapping[str, str]
 
     @property
     def model(self) -> ModelConfig:
@@ -30,18 +34,10 @@ class Recipe:
 
     def resolved(self) -> dict[str, dict[str, Any]]:
         """Every value by its dotted key, with its origin."""
-        written = _flatten(read_table(self.path))
-        whole = self.spec.model_dump(mode="json")
-        changed = {_by_name(change.partition("=")[0], whole) for change in self.changes}
-        values: dict[str, dict[str, Any]] = {}
-        for key, value in _flatten(whole).items():
-            origin = "default"
-            if any(key == name or key.startswith(f"{name}.") for name in changed):
-                origin = "--set"
-            elif key in written:
-                origin = str(self.path)
-            values[key] = {"value": value, "origin": origin}
-        return values
+        return {
+            key: {"value": value, "origin": self.origins.get(key, "default")}
+            for key, value in _flatten(self.spec.model_dump(mode="json")).items()
+        }
 
 
 def load_recipe(name: str, size: str = "tiny", overrides: Sequence[str] = ()) -> Recipe:
@@ -76,9 +72,15 @@ def load_recipe(name: str, size: str = "tiny", overrides: Sequence[str] = ()) ->
     if stage is not None:
         _validate(data, path)
         data = _alone(data, stage)
+    written = _flatten(data)
     for change in overrides:
         _apply(data, change)
-    return Recipe(_validate(data, path), path, tuple(overrides))
+    spec = _validate(data, path)
+    origins = {
+        key: str(path) if key in written and written[key] == value else "--set"
+        for key, value in _flatten(data).items()
+    }
+    return Recipe(spec, path, origins)
 
 
 def describe(recipe: Recipe) -> dict[str, Any]:
@@ -129,7 +131,7 @@ def _alone(data: dict[str, Any], stage: str) -> dict[str, Any]:
 
 
 def _validate(data: dict[str, Any], path: Path) -> RecipeSpec:
-    if data.get("size") not in SIZES:
+    if str(data.get("size")) not in SIZES:
         raise UsageError(
             f"recipe {path} has size '{data.get('size')}'",
             hint=nearest(str(data.get("size")), SIZES),
@@ -141,14 +143,14 @@ def _validate(data: dict[str, Any], path: Path) -> RecipeSpec:
         # A name that was misspelt may also be missing where it belongs: say the first of these.
         first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
         place = [str(part) for part in first["loc"] if part != "[key]"]
-        key = _by_name(".".join(place), data)
+        key = _by_name(place, data)
         if first["type"] == "extra_forbidden":
             raise UsageError(
                 f"unknown key '{key}' in {path}",
                 hint=nearest(place[-1], _siblings(place)),
                 where=str(path),
             ) from error
-        value, told = first.get("input"), first["msg"]
+        value, told = first.get("input"), first["msg"].removeprefix("Value error, ")
         if isinstance(value, str | int | float) and first["type"] != "missing":
             told = f"{told} (value {value!r})"
         raise UsageError(
@@ -194,13 +196,19 @@ def _apply(data: dict[str, Any], change: str) -> None:
         target = _child(target, part, key)
     if not isinstance(target, dict):
         raise UsageError(f"--set {key}: '{parts[-2]}' has no keys of its own")
-    target[parts[-1]] = yaml.safe_load(text)
+    try:
+        target[parts[-1]] = yaml.safe_load(text)
+    except (ValueError, yaml.YAMLError) as error:
+        raise UsageError(
+            f"--set {key}: '{text}' is no value in YAML",
+            hint="for example: 1, word, [a, b], {a: 1}, 'any text'",
+        ) from error
 
 
 def _child(parent: Any, part: str, key: str) -> Any:
     if isinstance(parent, list):
         names = _names(parent)
-        if part.isdigit() and int(part) < len(parent):
+        if part.isdecimal() and int(part) < len(parent):
             return parent[int(part)]
         if part in names:
             return names[part]
@@ -220,17 +228,16 @@ def _names(items: list[Any]) -> dict[str, Any]:
     }
 
 
-def _by_name(key: str, value: Any) -> str:
-    """A dotted key with list items by name, though `--set` may have given their numbers."""
+def _by_name(place: Sequence[str], value: Any) -> str:
+    """A dotted key, with list items by name where an error has their numbers."""
     parts = []
-    for part in key.split("."):
-        if isinstance(value, list):
-            names = _names(value)
-            name = list(names)[int(part)] if part.isdigit() else part
-            value = names[name]
+    for part in place:
+        if isinstance(value, list) and part.isdecimal() and int(part) < len(value):
+            value = value[int(part)]
+            part = str(value.get("name", part)) if isinstance(value, dict) else part
         else:
-            name, value = part, value.get(part) if isinstance(value, dict) else None
-        parts.append(name)
+            value = value.get(part) if isinstance(value, dict) else None
+        parts.append(part)
     return ".".join(parts)
 
 

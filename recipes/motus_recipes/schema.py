@@ -1,19 +1,30 @@
 """What a recipe may say: datasets, and the stages that are run over them."""
 
+import re
 from collections.abc import Iterable
-from typing import Literal
+from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from motus_model import MODES, EncoderPlaces, MotionFrame
 
 Expert = Literal["video", "action", "understanding"]
 BackboneKind = Literal["resnet18", "dinov2", "efficientnet-lite0"]
+Beta = Annotated[float, Field(ge=0, lt=1)]
+SLOWEST = 0.01  # Hz
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 def _unknown(told: str, wrong: str, allowed: Iterable[str]) -> PydanticCustomError:
@@ -41,7 +52,7 @@ class Optimizer(_Frozen):
 
     Attributes:
         learning_rate: Peak.
-        experts: Other peaks for single experts.
+        experts: Other peaks for single experts; 0 leaves one as it is.
         weight_decay: Decoupled.
         betas: Of the two moments.
         warmup: Steps of linear rise.
@@ -51,12 +62,12 @@ class Optimizer(_Frozen):
     """
 
     learning_rate: float = Field(gt=0)
-    experts: dict[Expert, float] = {}
-    weight_decay: float = 0.01
-    betas: tuple[float, float] = (0.9, 0.95)
-    warmup: int = 0
+    experts: dict[Expert, NonNegativeFloat] = {}
+    weight_decay: float = Field(default=0.01, ge=0)
+    betas: tuple[Beta, Beta] = (0.9, 0.95)
+    warmup: int = Field(default=0, ge=0)
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    clip: float = 1.0
+    clip: float = Field(default=1.0, gt=0)
     ema: float = Field(default=0.0, ge=0, lt=1)
 
 
@@ -193,14 +204,14 @@ class Stage(_Frozen):
     backbone: BackboneSpec | None = None
     experts: tuple[Expert, ...] = ()
     action: Literal["none", "latent", "native"] = "none"
-    sources: dict[str, float]
+    sources: dict[str, PositiveFloat] = Field(min_length=1)
     labelled: float = Field(default=0.1, ge=0, le=1)
     codec: CodecSpec = CodecSpec()
     steps: int = Field(gt=0)
     batch: int = Field(gt=0)
     optimizer: Optimizer
     times: Literal["logit_normal", "shifted_uniform"] = "logit_normal"
-    modes: dict[str, float] = {"joint": 1.0}
+    modes: dict[str, NonNegativeFloat] = {"joint": 1.0}
     augment: bool = False
     lora: Lora | None = None
     start: str | None = None
@@ -212,20 +223,38 @@ class Stage(_Frozen):
         return self
 
     @model_validator(mode="after")
-    def _known_modes(self) -> "Stage":
-        unknown = sorted(set(self.modes) - set(MODES))
+    def _trains_something(self) -> "Stage":
+        if self.objective == "motus" and not self.experts:
+            raise ValueError(
+                f"stage '{self.name}' names no experts: list some of {', '.join(get_args(Expert))}"
+            )
+        return self
+
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, name: str) -> str:
+        if not re.fullmatch(r"[\w-]+", name):
+            raise ValueError("a stage's name has letters, digits, '_' and '-' only")
+        return name
+
+    @field_validator("modes")
+    @classmethod
+    def _known_modes(cls, modes: dict[str, float]) -> dict[str, float]:
+        unknown = sorted(set(modes) - set(MODES))
         if unknown:
             raise _unknown("there is no mode", unknown[0], MODES)
-        return self
+        if not any(modes.values()):
+            raise ValueError(f"none is practised: give one of {', '.join(MODES)} a weight above 0")
+        return modes
 
 
 class WindowSpec(_Frozen):
     """One sample in time: future frames at their rate, actions at theirs (Hz)."""
 
     video_frames: int = Field(gt=0)
-    video_rate: float = Field(gt=0)
+    video_rate: float = Field(ge=SLOWEST)
     action_steps: int = Field(gt=0)
-    action_rate: float = Field(gt=0)
+    action_rate: float = Field(ge=SLOWEST)
 
 
 class RecipeSpec(_Frozen):
@@ -234,7 +263,7 @@ class RecipeSpec(_Frozen):
     name: str
     title: str
     size: str
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
     window: WindowSpec
     engine: EngineSpec = EngineSpec()
     encoders: EncodersSpec | None = None
@@ -245,6 +274,15 @@ class RecipeSpec(_Frozen):
     def flow(self) -> str:
         """How all stages have their flow: as the recipe's own codec learns from it."""
         return next((s.codec.flow for s in self.stages if s.objective == "codec"), "dis")
+
+    @field_validator("stages")
+    @classmethod
+    def _differ_by_name(cls, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+        names = [stage.name for stage in stages]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"two are named '{twice}': give each a name of its own")
+        return stages
 
     @model_validator(mode="after")
     def _known_sources(self) -> "RecipeSpec":

@@ -97,13 +97,67 @@ def test_an_unknown_key_names_its_neighbour(change, told):
         "seed=x",
         "stages.stage1.batch=-1",
         "stages.stage1.optimizer.betas=0.8",
+        "stages.stage1.optimizer.betas=[0.8]",
+        "stages.stage1.optimizer.betas.1=0.8",
         "stages.stage1.experts.0.name=video",
+        "seed=-1",
+        "seed=[",
+        "seed=2020-13-45",
+        "seed=!!python/object:os.system {}",
+        "size=[tiny]",
+        "window.action_rate=1e-9",
+        "window.video_rate=.nan",
+        "engine.timeout=.inf",
+        "stages.stage1.experts=[]",
+        "stages.stage3.sources={}",
+        "stages.stage3.sources.target=0",
+        "stages.stage3.sources.target=-3",
+        "stages.stage3.modes={}",
+        "stages.stage3.modes={joint: 0}",
+        "stages.stage3.modes={joint: -1, vla: 2}",
+        "stages.stage1.optimizer.clip=0",
+        "stages.stage1.optimizer.warmup=-5",
+        "stages.stage1.optimizer.weight_decay=-1",
+        "stages.stage1.optimizer.learning_rate=.inf",
+        "stages.stage1.optimizer.experts={video: -1}",
     ],
 )
 def test_a_value_that_cannot_be_is_named(change):
     with pytest.raises(UsageError) as error:
         load_recipe("full", overrides=[change])
-    assert change.partition("=")[0] in str(error.value)
+    for part in change.partition("=")[0].split("."):
+        assert part in str(error.value)
+
+
+@pytest.mark.parametrize("beta", ["[2, 0.9]", "[0.9, 1]", "[-0.1, 0.9]"])
+def test_betas_are_shares(beta):
+    with pytest.raises(UsageError, match=r"stages\.stage1\.optimizer\.betas\.[01]: "):
+        load_recipe("full", overrides=[f"stages.stage1.optimizer.betas={beta}"])
+
+
+def test_an_expert_may_rest_and_a_mode_be_left_out():
+    changes = ["optimizer.experts={video: 0}", "modes={joint: 1, vla: 0}"]
+    load_recipe("full", overrides=[f"stages.stage3.{change}" for change in changes])
+
+
+@pytest.mark.parametrize("name", ["../../out", "a/b", "a.b", ""])
+def test_a_stage_s_name_is_a_folder_s(name):
+    with pytest.raises(UsageError, match="letters, digits"):
+        load_recipe("full", overrides=[f"stages.stage1.name='{name}'"])
+
+
+def test_stages_differ_by_name():
+    changes = ["stages.stage2.name=stage1", "stages.3.steps=-1"]
+    with pytest.raises(UsageError, match="two are named 'stage1'"):
+        load_recipe("full", overrides=changes[:1])
+    with pytest.raises(UsageError, match="stage3"):
+        load_recipe("full", overrides=changes)
+
+
+def test_a_stage_that_was_named_anew_keeps_its_values():
+    values = load_recipe("full", overrides=["stages.stage1.name=foo"]).resolved()
+    assert values["stages.foo.name"] == {"value": "foo", "origin": "--set"}
+    assert values["stages.foo.batch"]["value"] == 32
 
 
 def test_unknown_names():
