@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from motus_embodiments import MismatchError, UsageError
+from motus_adapters.devices import torch_device
+from motus_embodiments import MismatchError, MissingError, UsageError
 from motus_model import SIZES, Motus
 from motus_recipes import load_recipe, train
 from motus_recipes.data.mixture import Mixture, Row, Source
@@ -70,6 +71,17 @@ def test_parts_of_a_batch_add_up_to_it(tmp_path: Path):
     parts = fit(LineObjective(), loop(tmp_path / "parts"), engine(microbatch=1))
     assert parts.loss == pytest.approx(whole.loss, rel=1e-5)
     assert whole.loss["loss"] < 0.95 * whole.first_loss["loss"]
+
+
+@pytest.mark.parametrize("name", ["foo", "mps", "CPU", "cuda:", "cpu:0", ""])
+def test_a_device_that_is_none_is_refused(name: str):
+    for opened in (torch_device, lambda name: Engine(EngineSpec(), name)):
+        with pytest.raises(UsageError) as error:
+            opened(name)
+        assert f"'{name}'" in str(error.value)
+        assert "cuda:N" in (error.value.hint or "")
+    with pytest.raises(MissingError, match="cuda:99"):
+        torch_device("cuda:99")
 
 
 def test_the_gradient_is_clipped_and_its_norm_told(tmp_path: Path):

@@ -20,7 +20,8 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
-from motus_embodiments import MissingError, MotusError, UsageError
+from motus_adapters.devices import torch_device
+from motus_embodiments import MotusError, UsageError
 from motus_recipes.data.mixture import Row
 from motus_recipes.schema import EngineSpec
 
@@ -72,13 +73,10 @@ class Engine:
             device: `auto`, `cpu`, or `cuda[:N]`.
 
         Raises:
+            UsageError: When a device is called otherwise.
             MissingError: When CUDA is asked for and not there.
         """
-        if device.startswith("cuda") and not torch.cuda.is_available():
-            raise MissingError(
-                f"device '{device}' is not here: torch sees no CUDA device", hint="--device cpu"
-            )
-        cpu = device == "cpu" or not torch.cuda.is_available()
+        cpu = torch_device(device).type == "cpu"
         self._state = PartialState(cpu=cpu, timeout=timedelta(seconds=spec.timeout))
         self.spec = spec
         self.rank, self.world = self._state.process_index, self._state.num_processes
