@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
+from io import TextIOWrapper
 from types import FrameType
 from typing import Annotated
 
@@ -16,7 +17,7 @@ from typer.exceptions import TyperException
 from motus_cli import embodiments, recipes, sim
 from motus_cli.add_embodiment import add_embodiment
 from motus_cli.anchor import anchor
-from motus_cli.command import StoppedError, command, explained
+from motus_cli.command import StoppedError, command, explained, print_nowhere
 from motus_cli.compare import compare
 from motus_cli.console import Console, Outcome
 from motus_cli.convert import convert
@@ -81,6 +82,7 @@ app.add_typer(recipes.group, name="recipes", rich_help_panel="Policies")
 def _print_version(is_wanted: bool) -> None:
     if is_wanted:
         sys.stdout.write(f"motus {version('motus-cli')}\n")
+        sys.stdout.flush()
         raise Exit
 
 
@@ -95,17 +97,24 @@ def _global_options(
     """Robot recordings in, policies out."""
     if context.invoked_subcommand is None:
         sys.stdout.write(context.get_help())
+        sys.stdout.flush()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and give its exit code (docs/reference/cli.md lists them)."""
     if arguments is None:
         signal.signal(signal.SIGTERM, _as_ctrl_c)
+        _make_printable()
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = given[: given.index("--")] if "--" in given else given
     console = Console(json="--json" in options, debug="--debug" in options)
     try:
         return int(app(given, prog_name="motus", standalone_mode=False) or 0)
+    except SystemExit as error:
+        if not isinstance(error.__context__, BrokenPipeError):
+            raise
+        print_nowhere()  # the reader of a help went away
+        return 0
     except StoppedError as error:
         if error.hint:
             again = [argument for argument in given if argument not in ("--force", "--resume")]
@@ -120,6 +129,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         problem.__cause__ = error
     console.error(problem)
     return problem.exit_code
+
+
+def _make_printable() -> None:
+    """Print nowhere where a stream is closed, and as escapes what the locale has no letters for."""
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _as_ctrl_c(_signal: int, _frame: FrameType | None, owner: int = os.getpid()) -> None:

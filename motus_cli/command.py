@@ -125,5 +125,10 @@ def _print(console: Console, outcome: Outcome) -> int:
     try:
         console.result(outcome)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print_nowhere()
     return outcome.problem.exit_code if outcome.problem else 0
+
+
+def print_nowhere() -> None:
+    """Let go what is left to print for a reader that went away."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

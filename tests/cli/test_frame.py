@@ -4,6 +4,7 @@ import errno
 import io
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -220,6 +221,39 @@ def test_a_reader_that_goes_away_is_no_error():
     err = process.stderr.read()
     assert process.wait(timeout=30) == 0
     assert err == b""
+
+
+MOTUS = [sys.executable, "-c", "import sys; from motus_cli.app import main; sys.exit(main())"]
+
+
+@pytest.mark.parametrize("arguments", [[], ["--version"], ["train", "--help"]])
+def test_a_reader_of_help_that_goes_away_is_no_error(arguments):
+    here, there = os.pipe()
+    os.close(here)
+    ran = subprocess.run([*MOTUS, *arguments], stdout=there, stderr=subprocess.PIPE, check=False)
+    os.close(there)
+    assert (ran.returncode, ran.stderr) == (0, b"")
+
+
+def test_nothing_to_print_on_is_no_error():
+    command = f"{shlex.join([*MOTUS, 'recipes', 'list'])} >&- 2>&-"
+    assert subprocess.run(["bash", "-c", command], check=False).returncode == 0
+
+
+def test_letters_that_the_locale_lacks_are_escaped(tmp_path):
+    (tmp_path / "recipes").mkdir()
+    text = "name: mine\nsize: tiny\ntitle: K\xe4fig\n"
+    (tmp_path / "recipes" / "mine.yaml").write_text(text, encoding="utf-8")
+    plain = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    ran = subprocess.run(
+        [*MOTUS, "recipes", "list"],
+        cwd=tmp_path,
+        env=os.environ | plain,
+        capture_output=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert b"K\\xe4fig" in ran.stdout
 
 
 def test_no_colour_reaches_a_file_or_a_careful_terminal(motus, converting, monkeypatch):
