@@ -15,7 +15,13 @@ def plan(
     console: Console,
     recipe: Recipe = "full",
     size: Size = "tiny",
-    devices: Annotated[str, Option("--devices", help="Number and kind, as 64xH100")] = "8xH100",
+    devices: Annotated[
+        str | None,
+        Option(
+            "--devices",
+            help="Number and kind, as 64xH100; if left out, as many of 8xH100 as divide each batch",
+        ),
+    ] = None,
     utilisation: Annotated[
         float, Option("--utilisation", min=0.01, max=1, help="Share of the peak FLOPS reached")
     ] = 0.4,
@@ -38,19 +44,20 @@ def plan(
 
     Example: motus plan --recipe full --size motus-8b --devices 64xH100
     """
-    from motus_recipes import load_recipe, write_launch_script
+    from motus_recipes import choose_devices, load_recipe, write_launch_script
     from motus_recipes import plan as plan_recipe
 
     loaded = load_recipe(recipe, size=size, overrides=changes or [])
+    chosen = choose_devices(loaded, devices)
     train = ["--recipe", recipe, "--size", size]
     for name, path in parse_data(data or []).items():
         train += ["--data", f"{name}={path}"]
     for change in changes or []:
         train += ["--set", change]
     if launch is None:
-        report = plan_recipe(loaded, devices, utilisation)
+        report = plan_recipe(loaded, chosen, utilisation)
         return Outcome(report, next=join(["motus", "train", *train]))
     train += ["--run", str(run or Path("runs") / Path(recipe).stem)]
     return Outcome(
-        write_launch_script(launch, train, devices, out=out, per_node=per_node, force=force)
+        write_launch_script(launch, train, chosen, out=out, per_node=per_node, force=force)
     )

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from motus_recipes.training.launching import LaunchReport as LaunchReport
     from motus_recipes.training.launching import write_launch_script as write_launch_script
     from motus_recipes.training.planning import Plan as Plan
+    from motus_recipes.training.planning import choose_devices as choose_devices
     from motus_recipes.training.planning import plan as plan
     from motus_recipes.training.runs import TrainReport as TrainReport
     from motus_recipes.training.runs import train as train
@@ -54,6 +55,7 @@ _HOMES = {
     "SampleReport": "evaluation.samples",
     "SamplesReport": "evaluation.samples",
     "TrainReport": "training.runs",
+    "choose_devices": "training.planning",
     "compare": "evaluation.comparing",
     "demo": "showcase",
     "describe": "library",

@@ -176,6 +176,7 @@ def test_paths_at_home_and_with_spaces(motus, stand_in, monkeypatch):
 
 def test_plan_passes_on_what_train_is_to_get(motus, stand_in, replace):
     replace("motus_recipes.load_recipe", lambda name, *, size, overrides: "the recipe")
+    replace("motus_recipes.choose_devices", lambda recipe, devices: devices or "8xH100")
     given = ["--data", "target=my pick", "--set", "engine.sharding=fsdp"]
     words = ["--recipe", "full", "--size", "tiny", *given]
     stand_in("motus_recipes.plan")

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from motus_embodiments import UsageError
-from motus_recipes import load_recipe, plan, write_launch_script
+from motus_recipes import choose_devices, load_recipe, plan, write_launch_script
 from motus_recipes.training.launching import LAUNCHERS
 from motus_recipes.training.planning import FLOAT, GIB, Load
 
@@ -110,6 +110,30 @@ def test_every_recipe_can_be_planned_for_one_device():
 def test_devices_that_cannot_be(devices: str, told: str):
     with pytest.raises(UsageError, match=told):
         plan(load_recipe("full", "motus-8b"), devices)
+
+
+def test_devices_that_are_left_out_split_every_batch():
+    assert choose_devices(load_recipe("full")) == "4xH100"  # batches of 60 and 32
+    assert choose_devices(load_recipe("full", "motus-8b")) == "8xH100"
+    assert choose_devices(load_recipe("smoke", "small")) == "1xH100"  # 8 in parts of 8
+    with pytest.raises(UsageError) as error:
+        choose_devices(load_recipe("smoke", "small"), "2xH100")
+    assert "divides 1" in (error.value.hint or "")
+    with pytest.raises(UsageError) as error:
+        choose_devices(load_recipe("full", overrides=["engine.microbatch=3"]))
+    assert error.value.hint == "engine.microbatch must divide 4"
+
+
+def test_a_script_is_not_written_for_devices_that_training_would_refuse(motus):
+    ran = motus("plan", "--devices", "8xH100", "--launch", "slurm", "--out", "job")
+    assert ran.code == 2
+    assert "batches of 60" in ran.err
+    assert not Path("job").exists()
+
+
+def test_baselines_are_not_counted():
+    with pytest.raises(UsageError, match="stage 'resnet18' is a baseline"):
+        plan(load_recipe("idm"))
 
 
 TRAIN = ["--recipe", "full", "--size", "motus-8b", "--run", "runs/my run"]

@@ -1,5 +1,6 @@
 """What a recipe costs before anything starts: parameters, memory, FLOPs, hours."""
 
+import math
 import os
 import re
 import shutil
@@ -26,6 +27,7 @@ DEVICES = {
     "L40S": (48, 362),
     "RTX4090": (24, 165),
 }
+NODE = "H100", 8  # kind and most devices of a plan that names none
 PAPER_HOURS = {"stage1": 8000, "stage2": 10000, "stage3": 400}  # GPU hours, paper's table 7
 
 
@@ -97,28 +99,24 @@ class Plan:
     here: dict[str, object]
 
 
-def plan(recipe: Recipe, devices: str = "8xH100", utilisation: float = 0.4) -> Plan:
+def plan(recipe: Recipe, devices: str | None = None, utilisation: float = 0.4) -> Plan:
     """Count one step of each stage.
 
     Args:
         recipe: From `load_recipe`.
-        devices: Number and kind, as `64xH100`.
+        devices: As `choose_devices` takes them.
         utilisation: Share of the devices' peak FLOPS that training reaches.
 
     Raises:
-        UsageError: For an unknown device, or a batch that does not split over so many.
+        UsageError: For an unknown device, a batch that does not split over so many, or a stage
+            that is a baseline.
     """
+    devices = choose_devices(recipe, devices)
     count, kind = parse_devices(devices)
     memory, tflops = DEVICES[kind]
     stages, used = [], []
     for stage in recipe.spec.stages:
-        if stage.batch % count:
-            raise UsageError(
-                f"stage '{stage.name}' has batches of {stage.batch}, which do not split over "
-                f"{count}",
-                hint="name a number of devices that divides the batch",
-            )
-        part = min(recipe.spec.engine.microbatch or stage.batch, stage.batch // count)
+        part = recipe.spec.engine.microbatch or stage.batch // count
         load = Load.of(stage, recipe, part)
         used.append(load.memory(part, count))
         flops = load.flops * stage.batch / 1e12
@@ -139,6 +137,34 @@ def plan(recipe: Recipe, devices: str = "8xH100", utilisation: float = 0.4) -> P
         )
     name, size = recipe.spec.name, recipe.spec.size
     return Plan(name, size, devices, utilisation, tuple(stages), tuple(used), here())
+
+
+def choose_devices(recipe: Recipe, devices: str | None = None) -> str:
+    """The devices that are named, or else as many H100 of one node as each batch splits over.
+
+    Args:
+        recipe: From `load_recipe`.
+        devices: Number and kind, as `64xH100`.
+
+    Raises:
+        UsageError: For an unknown device, or a batch that does not split over so many.
+    """
+    part = recipe.spec.engine.microbatch or 1
+    whole = math.gcd(*(stage.batch for stage in recipe.spec.stages))
+    kind, most = NODE
+    fitting = [count for count in range(1, most + 1) if not whole % (count * part)]
+    devices = devices or f"{max(fitting, default=1)}x{kind}"
+    count, _ = parse_devices(devices)
+    for stage in recipe.spec.stages:
+        if stage.batch % (count * part):
+            raise UsageError(
+                f"stage '{stage.name}' has batches of {stage.batch}, which do not split over "
+                f"{count} devices in parts of {part}",
+                hint=f"name a number of devices that divides {whole // part}"
+                if fitting
+                else f"engine.microbatch must divide {whole}",
+            )
+    return devices
 
 
 def memory_here() -> float:
@@ -202,6 +228,11 @@ class Load:
                 encoders = FLOAT * frozen
             case "frames":
                 step = count_frames(model, part)
+            case "idm":
+                raise UsageError(
+                    f"stage '{stage.name}' is a baseline of inverse dynamics, which is not counted",
+                    hint="plan a recipe without it",
+                )
             case "motus":
                 step = Step.count(_shape(stage, model), part)
                 encoders = _encoders(model, recipe.spec.encoders or EncodersSpec())
