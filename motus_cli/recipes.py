@@ -1,5 +1,6 @@
 """`motus recipes`: what can be trained, and what a recipe says in full."""
 
+from shlex import join
 from typing import Annotated
 
 from typer import Option, Typer
@@ -38,7 +39,11 @@ def show_recipe(
 
     loaded = load_recipe(recipe, size=size, overrides=changes or [])
     if not resolved:
-        return Outcome(describe(loaded), next=f"motus train --recipe {recipe}")
+        train = ["motus", "train", "--recipe", recipe]
+        train += [] if size == "tiny" else ["--size", size]
+        for change in changes or []:
+            train += ["--set", change]
+        return Outcome(describe(loaded), next=join(train))
     values = [{"key": key, **entry} for key, entry in loaded.resolved().items()]
     return Outcome({"values": values})
 

@@ -94,6 +94,7 @@ def export(
         untrained: Initial weights instead of trained ones: the control of an evaluation.
 
     Raises:
+        UsageError: When the mode gives no actions, or more are to be carried out than a chunk has.
         DataError: When the run isn't finished.
         MismatchError: When the run was trained for another robot, the evaluation is of other
             weights, or a format gives other actions.
@@ -113,6 +114,7 @@ def export(
     state = json.loads((stage / "result" / "state.json").read_text())
     made = _for_target(run, stage, state, card, anchoring)
     config = replace(made.config, mode=mode, steps=steps, execute=execute)
+    _refuse_beyond_chunk(config)
     if formats and config.decoder:
         raise UsageError("a policy of latent actions has no other format than the folder")
     seen = UnifiedDataset(dataset or _dataset_of(run, target)).path if formats else None
@@ -151,6 +153,15 @@ def export(
         formats=tuple(formed),
         measured=times,
     )
+
+
+def _refuse_beyond_chunk(config: BundleConfig) -> None:
+    if config.execute > config.rows:
+        raise UsageError(
+            f"--execute {config.execute} is more than a chunk has: {config.rows} at "
+            f"{config.rate:g} Hz",
+            hint=f"take 1 to {config.rows}",
+        )
 
 
 @dataclass(frozen=True)

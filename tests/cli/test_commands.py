@@ -252,6 +252,9 @@ def test_recipes(motus, replace):
     replace("motus_recipes.describe", lambda _recipe: described)
     assert motus("recipes", "list", "--json").document["recipes"][0]["name"] == "full"
     assert motus("recipes", "show", "full", "--json").document["parameters"]["vlm"] == 2
+    given = ["full", "--size", "small", "--set", "a.b=[1, 2]"]
+    told = motus("recipes", "show", *given, "--json").document["next"]
+    assert told == shlex.join(["motus", "train", "--recipe", *given])
     values = motus("recipes", "show", "full", "--resolved", "--json").document["values"]
     assert values == [{"key": "a.b", "value": 1, "origin": "file"}]
 

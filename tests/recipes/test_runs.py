@@ -198,6 +198,8 @@ def test_export_is_repeatable_and_refuses_other_robots(finished: Path, tmp_path:
         assert file.read_bytes() == (two / file.name).read_bytes()
     with pytest.raises(UsageError):
         export(finished, "pusht", one)
+    with pytest.raises(UsageError, match=r"--execute 9 .* 8 at 10 Hz"):
+        export(finished, "pusht", tmp_path / "three", execute=9)
     with pytest.raises(MismatchError) as error:
         export(finished, "aloha", tmp_path / "three")
     assert "trained for 'pusht'" in str(error.value)

@@ -105,6 +105,11 @@ class BundleConfig:
     network: MotusConfig | None = None
     encoders: Mapping[str, str] | None = None
 
+    @property
+    def rows(self) -> int:
+        """Control steps of a chunk."""
+        return max(1, round(self.window.action_steps * self.rate / self.window.action_rate))
+
     def to_dict(self) -> dict[str, Any]:
         """As written to `config.json`."""
         return {

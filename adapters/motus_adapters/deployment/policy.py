@@ -261,8 +261,7 @@ class Policy:
     @property
     def rows(self) -> int:
         """Control steps of a chunk."""
-        window = self.config.window
-        return max(1, round(window.action_steps * self.config.rate / window.action_rate))
+        return self.config.rows
 
     @property
     def places(self) -> Float[np.ndarray, " t"]:
