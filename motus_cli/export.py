@@ -20,8 +20,13 @@ def export(
     mode: Mode = "vla",
     steps: Steps = 5,
     execute: Annotated[
-        int, Option("--execute", min=1, help="Actions of a chunk to carry out before asking again")
-    ] = 2,
+        int | None,
+        Option(
+            "--execute",
+            min=1,
+            help="Actions of a chunk to carry out before asking again; 2, or all there are",
+        ),
+    ] = None,
     formats: Annotated[
         list[str] | None,
         Option("--format", help="onnx or torch-export too, in OUT-FORMAT; may be repeated"),

@@ -64,7 +64,7 @@ def export(
     *,
     mode: str = "vla",
     steps: int = 5,
-    execute: int = 2,
+    execute: int | None = None,
     formats: Sequence[str] = (),
     dataset: Path | None = None,
     anchoring: Path | None = None,
@@ -82,7 +82,7 @@ def export(
         out: The bundle's folder; another format goes to `out`-FORMAT.
         mode: The mode that the policy solves.
         steps: Denoising steps.
-        execute: Rows of a chunk to carry out before asking again.
+        execute: Rows of a chunk to carry out before asking again; two, if there are as many.
         formats: Other formats: names of `FORMATS`.
         dataset: Where the windows are from that they are held against the policy on; the run's
             own dataset of the robot if left out.
@@ -113,8 +113,8 @@ def export(
     stage = _last_stage(run)
     state = json.loads((stage / "result" / "state.json").read_text())
     made = _for_target(run, stage, state, card, anchoring)
-    config = replace(made.config, mode=mode, steps=steps, execute=execute)
-    _refuse_beyond_chunk(config)
+    config = replace(made.config, mode=mode, steps=steps)
+    config = replace(config, execute=_executed(config, execute))
     if formats and config.decoder:
         raise UsageError("a policy of latent actions has no other format than the folder")
     seen = UnifiedDataset(dataset or _dataset_of(run, target)).path if formats else None
@@ -149,19 +149,22 @@ def export(
         megabytes=megabytes,
         mode=mode,
         steps=steps,
-        execute=execute,
+        execute=config.execute,
         formats=tuple(formed),
         measured=times,
     )
 
 
-def _refuse_beyond_chunk(config: BundleConfig) -> None:
-    if config.execute > config.rows:
+def _executed(config: BundleConfig, asked: int | None) -> int:
+    """Rows to carry out of each chunk."""
+    if asked is None:
+        return min(config.execute, config.rows)
+    if asked > config.rows:
         raise UsageError(
-            f"--execute {config.execute} is more than a chunk has: {config.rows} at "
-            f"{config.rate:g} Hz",
+            f"--execute {asked} is more than a chunk has: {config.rows} at {config.rate:g} Hz",
             hint=f"take 1 to {config.rows}",
         )
+    return asked
 
 
 @dataclass(frozen=True)
@@ -178,7 +181,9 @@ def _for_target(
 ) -> _Made:
     """The last stage's weights and numbers for a robot; fits a decoder for latent actions."""
     recipe = json.loads((run / "data.json").read_text())["recipe"]
-    learnt = next(s["action"] for s in recipe["stages"] if stage.name.endswith(f"-{s['name']}"))
+    learnt = next(
+        s["action"] for s in recipe["stages"] if stage.name.partition("-")[2] == s["name"]
+    )
     weights = read_weights(stage / "result" / "weights.safetensors")
     meta = Header.from_dict(state["robot"], stage / "result" / "state.json")
     decoder = None

@@ -5,6 +5,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -12,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from motus_adapters import Policy
+from motus_adapters import Layout, Policy
+from motus_adapters.deployment.bundle import BundleConfig
 from motus_embodiments import (
     DataError,
     MismatchError,
@@ -21,7 +23,9 @@ from motus_embodiments import (
     load_card,
     save_card,
 )
+from motus_model import Window
 from motus_recipes import demo, export, load_recipe, sample, train
+from motus_recipes.exporting import _executed
 from motus_recipes.training.checkpoints import read_weights
 
 SMALL = (
@@ -241,3 +245,9 @@ def test_weights_are_never_a_pickle(tmp_path: Path):
     path.write_bytes(b"\x80\x04" + os.urandom(200))
     with pytest.raises(DataError):
         read_weights(path)
+
+
+def test_a_robot_whose_chunk_is_one_row_carries_out_that_one():
+    one = BundleConfig("tiny", Window(2, 2.5, 1, 10.0), Layout(48, 48, {}), 10.0)
+    assert _executed(one, None) == 1
+    assert _executed(replace(one, rate=20.0), None) == 2
