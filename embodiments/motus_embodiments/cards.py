@@ -25,12 +25,10 @@ from motus_embodiments.schema import Gripper as Gripper
 from motus_embodiments.schema import Joint as Joint
 from motus_embodiments.schema import Mount as Mount
 from motus_embodiments.schema import RobotModel as RobotModel
+from motus_embodiments.yaml_loader import Loader
 
 SHIPPED = Path(__file__).parent / "cards"
 OWN = Path("embodiments")  # the user's cards, relative to where the command runs
-
-# Ten times as fast as PyYAML's own parser, where libyaml came with it.
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 # What a person reads, not what the numbers mean.
 _TEXT = {"title", "sources", "notes"}
@@ -109,7 +107,7 @@ def _table(path: Path) -> Any:
     Raises:
         UsageError: A key stands twice in one table, of which YAML would take the last.
     """
-    loader = _Loader(path.read_text())
+    loader = Loader(path.read_text())
     try:
         node = loader.get_single_node()
         for key in _repeated(node):

@@ -7,13 +7,11 @@ from typing import Any
 import yaml
 
 from motus_embodiments import UsageError
+from motus_embodiments.yaml_loader import Loader
 
 LIBRARY = Path(__file__).parent / "library"
 WHOLE = "full"  # the recipe whose stages can be run alone
 OWN = Path("recipes")  # a user's own recipes win over the shipped ones
-
-# PyYAML's own parser is slow; libyaml came with most of its builds.
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ def read_table(path: Path) -> dict[str, Any]:
         UsageError: It cannot be read, or is no table of keys and values.
     """
     try:
-        data = yaml.load(path.read_bytes(), Loader=_Loader)
+        data = yaml.load(path.read_bytes(), Loader=Loader)
     except (OSError, ValueError, yaml.YAMLError) as error:
         told = str(error).replace("\n", " ")
         raise UsageError(f"cannot read recipe {path}: {told}", where=str(path)) from error

@@ -124,15 +124,17 @@ class CodecObjective:
             name: read_labels(cached, spec.frame, shown=name not in spec.unlabelled)
             for name, cached in data.items()
         }
-        # The first head is that of all robots; behind it stands each source's own.
-        self.own = {
-            name: read_labels(cached, "base", shown=name not in spec.unlabelled)
-            for name, cached in data.items()
-            if spec.own_heads
-        }
+        # What each source teaches, by head: the first is that of all robots, then come its own.
+        self.taught = {name: {0: labels} for name, labels in self.labels.items()}
+        if spec.own_heads:
+            for head, (name, cached) in enumerate(data.items(), 1):
+                self.taught[name][head] = read_labels(
+                    cached, "base", shown=name not in spec.unlabelled
+                )
+        self.heads = 1 + len(data) * spec.own_heads
         config = CodecConfig(
             views=tuple(FLOW_BOXES.values()),
-            motion=14 * (1 + len(self.own)),
+            motion=14 * self.heads,
             frame=spec.frame,
             autoencoder=spec.autoencoder,
         )
@@ -147,9 +149,9 @@ class CodecObjective:
             train, _ = cached.split(spec.held_out)
             rows = spread(train, SAMPLE)
             flow.append(np.asarray(cached.flow[rows], np.float32))
-            shown = self._shown([(name, row) for row in rows])
-            motion.append(shown[0].reshape(len(rows), -1))
-            mask.append(shown[1].reshape(len(rows), -1))
+            told, there = self._motion([(name, row) for row in rows])
+            motion.append(told.reshape(len(rows), -1))
+            mask.append(there.reshape(len(rows), -1))
         self.module.fit_statistics(
             *(torch.from_numpy(np.concatenate(part)).to(device) for part in (flow, motion, mask))
         )
@@ -185,13 +187,13 @@ class CodecObjective:
         """Flow, motion, how much each motion number counts, and noise for the latents."""
         flow = np.stack([self.data[row.source].flow[row.window] for row in rows])
         flow = flow.astype(np.float32)
-        motion, masks = self._shown([(row.source, row.window) for row in rows])
+        motion, masks = self._motion([(row.source, row.window) for row in rows])
         sources = generators(rows)
         if train:
             for index, source in enumerate(sources):
                 self._vary(flow[index], motion[index], masks[index], source)
         # The loss is a mean over the numbers of all heads: each head's own mean counts for one.
-        weights = masks.shape[1] * masks / np.maximum(masks.mean(2, keepdims=True), 1e-9)
+        weights = self.heads * masks / np.maximum(masks.mean(2, keepdims=True), 1e-9)
         weights[:, 0] *= np.stack([self.care[row.source] for row in rows])
         if train:
             slots = np.array([row.slot for row in rows])
@@ -227,24 +229,20 @@ class CodecObjective:
             about = {
                 "held_out": spec.held_out,
                 "unlabelled": list(spec.unlabelled),
-                "own_heads": list(self.own),
+                "own_heads": list(self.data) if spec.own_heads else [],
                 "flow": {"name": open_flow(spec.flow).name, "choice": spec.flow},
             }
             self.module.save(folder / "codec", self.about | about)
         return Left(figures)
 
-    def _shown(
+    def _motion(
         self, steps: Sequence[tuple[str, int]]
     ) -> tuple[Float[np.ndarray, "n heads 14"], Bool[np.ndarray, "n heads 14"]]:
         """Motion of some steps as each head is to read it, and which numbers there are."""
-        motion = np.zeros((len(steps), 1 + len(self.own), 14), np.float32)
+        motion = np.zeros((len(steps), self.heads, 14), np.float32)
         masks = np.zeros(motion.shape, bool)
-        heads = {name: head for head, name in enumerate(self.own, 1)}
         for index, (name, row) in enumerate(steps):
-            told = [(0, self.labels[name])]
-            if name in heads:
-                told.append((heads[name], self.own[name]))
-            for head, labels in told:
+            for head, labels in self.taught[name].items():
                 motion[index, head], masks[index, head] = labels.motion[row], labels.mask
         return motion, masks
 
