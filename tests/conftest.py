@@ -11,11 +11,16 @@ os.environ.setdefault("MUJOCO_GL", "egl")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+from hypothesis import settings
 from jaxtyping import install_import_hook
 
 # Shapes and types of the network are checked at run time, whoever imports it: the hook works on
 # modules that are not imported yet, so it stands before all tests.
 install_import_hook("motus_model", "beartype.beartype")
+
+# How long an example takes depends on the machine and on what else it does.
+settings.register_profile("motus", deadline=None)
+settings.load_profile("motus")
 
 REPOSITORY = Path(__file__).parents[1]
 

@@ -5,7 +5,7 @@ from itertools import pairwise
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from motus_adapters import (
@@ -147,7 +147,6 @@ def test_an_estimator_is_shown_the_width_it_needs(width, shown):
     np.testing.assert_allclose(wrist, 100 / shown[1][1], rtol=1e-5)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.floats(-20, 20), st.floats(-20, 20))
 def test_what_is_unknown_takes_no_part_in_a_cell(seed, right, down):
     rng = np.random.default_rng(seed)

@@ -29,7 +29,6 @@ def affine(turn, shift, at):
     return (at @ turn.T + shift).astype(np.float32)
 
 
-@settings(deadline=None)
 @given(turns, shifts, turns, shifts)
 def test_chained_maps_are_the_map_of_both(turn, shift, turn_2, shift_2):
     at = places(40, 50) - (25, 20)
@@ -39,7 +38,6 @@ def test_chained_maps_are_the_map_of_both(turn, shift, turn_2, shift_2):
     np.testing.assert_allclose(both[6:-6, 6:-6], wanted[6:-6, 6:-6], atol=0.01)
 
 
-@settings(deadline=None)
 @given(turns, shifts, turns, shifts)
 def test_chained_canvases_do_the_same_in_percent_of_each_view(turn, shift, turn_2, shift_2):
     """A square head view, whose cells are not square, and a wrist view of its own width."""
@@ -98,7 +96,7 @@ def test_what_is_hidden_in_the_second_picture_is_unknown():
     assert ConsistentFlow(DisFlow()).name == "dis-medium-rest-256+consistent"
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(turns, shifts, st.integers(0, 2**32 - 1))
 def test_the_cameras_motion_goes_and_the_hands_stay(turn, shift, seed):
     rng = np.random.default_rng(seed)

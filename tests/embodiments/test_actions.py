@@ -10,9 +10,7 @@ from motus_embodiments.numbers.rotations import to_matrix
 from tests.embodiments.conftest import shipped_with_models
 
 CARDS = [pytest.param(card, id=card.name) for card, _ in list_cards()]
-QUICK = settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+QUICK = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def within(channels, shares):

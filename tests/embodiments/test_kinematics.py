@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from motus_embodiments import Card, DataError, Kinematics, MissingError, UsageError, load_card
@@ -16,7 +16,6 @@ MODELS = shipped_with_models()
     axis=st.tuples(*[st.floats(-1, 1)] * 3).filter(lambda a: np.linalg.norm(a) > 0.01),
     angle=st.one_of(st.floats(0, 3.1415), st.just(np.pi), st.floats(0, 1e-9)),
 )
-@settings(deadline=None)
 def test_rotation_vectors_come_back(axis, angle):
     vector = np.array(axis) / np.linalg.norm(axis) * angle
     matrix = to_matrix(vector)

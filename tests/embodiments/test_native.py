@@ -12,7 +12,7 @@ from motus_embodiments.numbers.orientations import NAMES, from_native, to_native
 from motus_embodiments.numbers.rotations import to_matrix, to_vector
 
 FORMS = list(NAMES)
-QUICK = settings(max_examples=20, deadline=None)
+QUICK = settings(max_examples=20)
 
 
 def told(**action):
@@ -87,7 +87,7 @@ KINDS = [
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: "-".join(map(str, kind.values())))
 @given(seed=st.integers(0, 2**32))
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 def test_recorded_actions_come_back(kind, seed):
     card = told(**kind, position_scale=0.05)
     adapter = ActionAdapter(card)

@@ -46,7 +46,7 @@ def test_shift_keeps_the_ends_and_moves_towards_noise(shift, time):
     assert float(shift_times(torch.tensor(time), shift)) >= time - 1e-6
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     mode=st.sampled_from(sorted(MODES)),
     video_steps=st.integers(1, 12),

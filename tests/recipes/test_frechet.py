@@ -57,7 +57,7 @@ def by_definition(one: np.ndarray, other: np.ndarray) -> float:
     return float(((one.mean(0) - other.mean(0)) ** 2).sum() + np.trace(s + t) - 2 * middle)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 1000), st.integers(2, 40), st.integers(2, 40))
 def test_the_distance_is_that_of_the_definition(seed, first, second):
     a, b = noise(seed, first, 1, 1, 3), noise(seed + 1, second, 1, 1, 3) // 2

@@ -18,7 +18,7 @@ def mixture(weights: list[float], windows: list[int], batch: int, seed: int = 0)
     return Mixture(sources, batch, seed)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     weights=st.lists(st.floats(0.05, 10), min_size=1, max_size=4),
     batch=st.integers(1, 33),

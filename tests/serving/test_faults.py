@@ -191,7 +191,7 @@ class TestBombs:
         assert peak < 20 * MEGABYTE  # of a message of at most one
         assert time.process_time() - start < 1.0
 
-    @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
     @given(st.binary(max_size=300))
     def test_any_bytes_are_a_query_or_a_data_error(self, data):
         try:
@@ -200,7 +200,7 @@ class TestBombs:
             return
         assert isinstance(found, Query)
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     @given(
         st.recursive(
             st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats() | st.text(),
@@ -217,7 +217,7 @@ class TestBombs:
             assert isinstance(query_of(unpack(packed), 0), Query)
 
     @given(st.sampled_from(["u1", "i2", "f4", "f8", "b1"]), st.lists(st.integers(0, 4), max_size=4))
-    @settings(max_examples=50, deadline=None)
+    @settings(max_examples=50)
     def test_arrays_survive_the_wire(self, dtype, shape):
         values = np.arange(int(np.prod(shape, dtype=int))).reshape(shape).astype(dtype)
         found = unpack(pack({"v": values, "s": values.dtype.type(1)}))

@@ -331,13 +331,13 @@ class TestUnpickling:
         tracemalloc.stop()
         assert peak < 10 * 2**20
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=300)
     @given(st.binary(max_size=200))
     def test_any_bytes_are_a_value_or_a_data_error(self, data):
         with contextlib.suppress(DataError):
             unpickle(b"\x80\x04" + data)
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     @given(st.integers(0, 2**20), st.integers(0, 255))
     def test_a_damaged_message_is_a_value_or_a_data_error(self, place, value):
         good = bytearray(pickle.dumps(observation()))
