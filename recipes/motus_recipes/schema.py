@@ -106,7 +106,8 @@ class CodecSpec(_Frozen):
     Attributes:
         frame: Along whose axes true motion is shown: the arm's base (the paper's), the head
             camera, or the arm's own wrist camera.
-        own_heads: Whether each source also teaches a head of its own, along its arms' bases.
+        own_heads: Whether each source also teaches a head of its own along its arms' bases, and
+            another by its mirror images.
         unlabelled: Sources whose true motion is never shown.
         held_out: Share of each source's episodes, the last ones, that it never trains on.
         autoencoder: Folder or hub name of a deep-compression autoencoder (DC-AE, the paper's),

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from motus_adapters import UnifiedDataset
 from motus_embodiments import DataError, MissingError, UsageError
 from motus_model import CodecConfig, LatentActionCodec, load_codec
 from motus_recipes import draw_codec_health, inspect_codec, load_recipe
@@ -16,7 +17,8 @@ from motus_recipes.health.baselines import components
 from motus_recipes.health.brief import brief_health
 from motus_recipes.health.codes import compare, read_codes
 from motus_recipes.health.crossing import CANDIDATES, _changed, _head, _retrieved, _same
-from motus_recipes.health.probes import Steps, curved_probe, folds, linear_probe
+from motus_recipes.health.probes import Steps, curved_probe, folds, linear_probe, r2
+from motus_recipes.health.report import OWN_HEAD, _own_head
 from motus_recipes.training.codec_training import Labels
 
 
@@ -133,6 +135,51 @@ def test_a_report_of_a_real_dataset(codec, squares, tmp_path, monkeypatch):
     assert "supervised" in page.read_text()
     with pytest.raises(UsageError):
         draw_codec_health(report, tmp_path / "health.png")
+
+
+def test_a_robots_own_head_is_read_with_nothing_fitted(codec, squares, tmp_path, monkeypatch):
+    monkeypatch.setattr(baselines, "UPDATES", 1)
+    torch.manual_seed(0)
+    made = LatentActionCodec(CodecConfig(widths=(4, 4, 4), hidden=8, motion=42))
+    cached = open_cached("squares", squares, load_recipe("codec").model)
+    codes = read_codes(made, cached, 0.3)
+    columns = [14 + column for column in codes.columns]
+    code, motion = codes.train.code, codes.train.motion
+    fitted = np.linalg.lstsq(code - code.mean(0), motion - motion.mean(0), rcond=None)[0]
+    bias = motion.mean(0) - code.mean(0) @ fitted
+    made.motion_head.weight.data[columns] = torch.tensor(fitted.T, dtype=torch.float32)
+    made.motion_head.bias.data[columns] = torch.tensor(bias, dtype=torch.float32)
+    told = {"robot": "pusht", "level": 6, "hash": ""}
+    about = {"held_out": 0.3, "data": {"mine": told}, "own_heads": ["mine"], "unlabelled": []}
+    made.save(tmp_path, about)
+    rows = {row.code: row for row in inspect_codec(tmp_path, [squares]).probes}
+    assert rows[OWN_HEAD].network is None
+    said = r2(codes.held.motion, codes.held.code @ fitted + bias, motion.mean(0)).mean()
+    assert said > 0.3
+    assert rows[OWN_HEAD].linear == pytest.approx(said, abs=0.02)
+    made.save(tmp_path, about | {"unlabelled": ["mine"]})  # a head that was taught nothing
+    assert OWN_HEAD not in {row.code for row in inspect_codec(tmp_path, [squares]).probes}
+
+
+def test_of_a_robots_heads_the_nearest_is_read(squares):
+    dataset = UnifiedDataset(squares)
+    content, level = dataset.meta.source.hash, dataset.meta.level
+    data = {
+        "arm": {"robot": "franka", "level": level, "hash": content},
+        "first": {"robot": "pusht", "level": level + 1, "hash": ""},
+        "level": {"robot": "pusht", "level": level, "hash": ""},
+        "same": {"robot": "pusht", "level": level + 1, "hash": content},
+    }
+
+    def head(*names, unlabelled=()):
+        about = {"data": data, "own_heads": list(names), "unlabelled": list(unlabelled)}
+        return _own_head(dataset, about)
+
+    assert head("arm", "first", "level", "same") == 4
+    assert head("arm", "first", "level") == 3
+    assert head("arm", "first", "level", unlabelled=["level"]) == 2
+    assert head("arm") is None
+    assert _own_head(dataset, {}) is None
 
 
 def test_a_dataset_without_a_held_out_step_is_left_out(

@@ -136,37 +136,40 @@ def test_each_source_teaches_a_head_of_its_own_along_its_bases():
     made = objective(labelled=0.5, codec={"own_heads": True, "unlabelled": ["b"]})
     rows = made.mixture(0).draw(0)
     _, motion, labelled, _ = made.inputs(rows, train=False)
-    heads, weights = motion.unflatten(1, (3, 14)), labelled.unflatten(1, (3, 14))
+    heads, weights = motion.unflatten(1, (5, 14)), labelled.unflatten(1, (5, 14))
     for row, told, weight in zip(rows, heads, weights, strict=True):
         if row.source == "a":
             expected = torch.from_numpy(made.data["a"].motion[row.window])
             assert torch.equal(told[0, :6], expected[:6])
             assert torch.equal(told[1], told[0])
-            assert (
-                float(weight[1, :6].mean()) * 6 == 3 * 14
-            )  # its mean is one, as that of the first
+            assert float(weight[1, :6].sum()) == 5 * 14  # its mean is one, as that of the first
             assert float(weight[1, 6:].sum()) == 0
-        assert float(weight[2].abs().max()) == 0  # shows no motion
+        assert float(weight[2:].abs().max()) == 0  # b shows no motion, and nothing is mirrored
         assert row.source == "a" or float(weight.abs().max()) == 0
     made.module(*made.inputs(rows, train=True)).total.mean().backward()
-    moved = made.module.motion_head.weight.grad.unflatten(0, (3, 14)).abs().amax((1, 2))
-    assert moved[0] > 0
-    assert moved[1] > 0
-    assert moved[2] == 0
+    moved = made.module.motion_head.weight.grad.unflatten(0, (5, 14)).abs().amax((1, 2))
+    assert (moved > 0).tolist() == [True, True, False, False, False]
 
 
-def test_what_stands_in_a_mirror_teaches_no_head_of_its_own(monkeypatch):
+def test_what_stands_in_a_mirror_teaches_a_head_for_such(monkeypatch):
     import motus_recipes.training.codec_training as training
 
     monkeypatch.setattr(training, "head_axes", lambda card: np.eye(3)[None])
     made = objective(labelled=1.0, codec={"own_heads": True, "frame": "camera"})
     rows = made.mixture(0).draw(0)
-    flow, _, labelled, _ = made.inputs(rows, train=True)
-    plain = made.inputs(rows, train=False)[0]
+    flow, motion, labelled, _ = made.inputs(rows, train=True)
+    plain, told, _, _ = made.inputs(rows, train=False)
     straight = ((flow == plain) | (flow == -plain)).flatten(1).all(1)
-    own = labelled.unflatten(1, (3, 14))[:, 1:].flatten(1).sum(1) > 0
-    assert 0 < int(own.sum()) < len(rows)
-    assert torch.equal(own, straight)
+    assert 0 < int(straight.sum()) < len(rows)
+    taught = labelled.unflatten(1, (5, 14)).sum(2) > 0
+    for row, direct, heads in zip(rows, straight.tolist(), taught.tolist(), strict=True):
+        head = 1 + ["a", "b"].index(row.source) + (0 if direct else 2)
+        assert [at for at, is_taught in enumerate(heads) if is_taught] == [0, head]
+    # Along the bases the mirror changes nothing, and both heads begin at the same size.
+    own, before = (values.unflatten(1, (5, 14))[:, 1:].abs() for values in (motion, told))
+    assert torch.equal(own, before)
+    size = made.module.motion_size.unflatten(0, (5, 14))
+    assert torch.equal(size[1:3], size[3:5])
 
 
 def test_an_autoencoder_that_is_not_there_is_named(tmp_path, monkeypatch):

@@ -32,8 +32,8 @@ def draw_codec_health(health: CodecHealth, path: Path) -> Path:
         "<h2>What is read from 14 numbers</h2>",
         figure(
             probes,
-            "Linear probe: share of the variation of true twists that it explains, along the axes "
-            "of the arm's base.",
+            "Linear probe, or what a network or head says as it stands: share of the variation of "
+            "true twists that it explains, along the axes of the arm's base.",
         )
         if health.probes
         else "",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from jaxtyping import Float
 
 from motus_adapters import SHIPPED, UnifiedDataset, flow_of
@@ -24,13 +25,14 @@ from motus_recipes.health.baselines import (
 )
 from motus_recipes.health.codes import Codes, Rebuilt, read_codes, reconstruction
 from motus_recipes.health.crossing import Crossing, Sensitivity, crossings, sensitivities
-from motus_recipes.health.probes import Steps, curved_probe, linear_guess, linear_probe
+from motus_recipes.health.probes import Steps, curved_probe, linear_guess, linear_probe, r2
 from motus_recipes.library import load_recipe
 from motus_recipes.training.codec_training import ARMS, read_labels, turned, turns_of
 
 Axes = Literal["base", "wrist"]
 
 NUMBERS = ("x", "y", "z", "rx", "ry", "rz")
+OWN_HEAD = "latent, by the codec's head for this robot"
 CEILING_STEPS = 256  # held-out steps that the best drawing is looked for of
 
 Progress = Callable[[int, int, str], None]
@@ -85,10 +87,10 @@ class ProbeRow:
     Attributes:
         code: What they are read from.
         axes: Along whose axes: of the arm's base, or of its wrist camera, which turns with it.
-        linear: By ridge regression.
+        linear: By ridge regression, or as a network or the codec's own head says it.
         translation: The same of the three translations of each arm.
         rotation: The same of the three rotations.
-        network: By a small network; None where the code is a network's own output.
+        network: By a small network; None where nothing is fitted, or the code is its output.
     """
 
     dataset: str
@@ -170,8 +172,7 @@ def inspect_codec(
         data[label] = open_cached(label, dataset.path, model, on_progress, flow=flow)
         codes[label] = read_codes(codec, data[label], share)
         if len(codes[label].held.code) and len(codes[label].train.code):
-            seen = _seen(dataset, about)
-            measured.append(_measure(codec, dataset, data[label], codes[label], seen))
+            measured.append(_measure(codec, about, dataset, data[label], codes[label]))
     if on_progress:
         on_progress(len(opened), len(opened), "robots compared")
     latents = {label: _all(codec, cached) for label, cached in data.items()}
@@ -223,15 +224,36 @@ def _seen(dataset: UnifiedDataset, about: Mapping[str, Any]) -> str:
     return "flow" if set(robots) <= set(about.get("unlabelled", ())) else "labelled"
 
 
+def _own_head(dataset: UnifiedDataset, about: Mapping[str, Any]) -> int | None:
+    """Which of a codec's heads learnt this robot's motion along its bases; 0 is all robots'.
+
+    Of several sources of one robot: the dataset itself, else one of its level, else the first.
+    """
+    data, meta = about.get("data") or {}, dataset.meta
+    heads = {
+        name: head
+        for head, name in enumerate(about.get("own_heads", ()), 1)
+        if data[name]["robot"] == meta.card.name and name not in about["unlabelled"]
+    }
+    nearest = sorted(
+        heads, key=lambda n: (data[n]["hash"] != meta.source.hash, data[n]["level"] != meta.level)
+    )
+    return heads[nearest[0]] if nearest else None
+
+
 def _measure(
-    codec: LatentActionCodec, dataset: UnifiedDataset, cached: Cached, codes: Codes, seen: str
+    codec: LatentActionCodec,
+    about: Mapping[str, Any],
+    dataset: UnifiedDataset,
+    cached: Cached,
+    codes: Codes,
 ) -> _Measured:
     name = cached.name
     row = DatasetRow(
         dataset=name,
         robot=dataset.meta.card.name,
         level=dataset.meta.level,
-        seen=seen,
+        seen=_seen(dataset, about),
         steps=len(codes.held.code),
         active=codes.active,
         epe=reconstruction(codes.held_flow, codec, codes.held.code).whole,
@@ -251,6 +273,9 @@ def _measure(
         probe("random encoder", *random_encoder(codec, cached, codes)),
         _supervised(name, "base", cached, codes),
     ]
+    head = _own_head(dataset, about)
+    if head is not None:
+        probes.append(_row(name, "base", codes, OWN_HEAD, _read_off(codec, codes, head), None))
     along = _along_wrists(cached, codes)
     if along is not None:
         flow = replace(codes, train=train, held=held)
@@ -315,6 +340,14 @@ def _views(
 def _probe(name: str, axes: Axes, codes: Codes, code: str, train: Steps, held: Steps) -> ProbeRow:
     network = float(curved_probe(train, held).mean())
     return _row(name, axes, codes, code, linear_probe(train, held), network)
+
+
+def _read_off(codec: LatentActionCodec, codes: Codes, head: int) -> Float[np.ndarray, " m"]:
+    """R2 of what a codec's head for this robot says, with nothing fitted."""
+    latents = torch.from_numpy(np.float32(codes.held.code)).to(codec.motion_size.device)
+    with torch.no_grad():
+        motion = codec.predict_motion(latents).unflatten(1, (-1, 14))[:, head].cpu().numpy()
+    return r2(codes.held.motion, motion[:, list(codes.columns)], codes.train.motion.mean(0))
 
 
 def _supervised(name: str, axes: Axes, cached: Cached, codes: Codes) -> ProbeRow:

@@ -124,14 +124,14 @@ class CodecObjective:
             name: read_labels(cached, spec.frame, shown=name not in spec.unlabelled)
             for name, cached in data.items()
         }
-        # What each source teaches, by head: the first is that of all robots, then come its own.
+        # What each source teaches, by head: the first is that of all robots, then come its own,
+        # and, in the same order, those of its mirror images.
         self.taught = {name: {0: labels} for name, labels in self.labels.items()}
         if spec.own_heads:
             for head, (name, cached) in enumerate(data.items(), 1):
-                self.taught[name][head] = read_labels(
-                    cached, "base", shown=name not in spec.unlabelled
-                )
-        self.heads = 1 + len(data) * spec.own_heads
+                own = read_labels(cached, "base", shown=name not in spec.unlabelled)
+                self.taught[name] |= {head: own, len(data) + head: own}
+        self.heads = 1 + 2 * len(data) * spec.own_heads
         config = CodecConfig(
             views=tuple(FLOW_BOXES.values()),
             motion=14 * self.heads,
@@ -189,9 +189,10 @@ class CodecObjective:
         flow = flow.astype(np.float32)
         motion, masks = self._motion([(row.source, row.window) for row in rows])
         sources = generators(rows)
-        if train:
-            for index, source in enumerate(sources):
-                self._vary(flow[index], motion[index], masks[index], source)
+        for index, source in enumerate(sources):
+            mirrored = train and self._vary(flow[index], motion[index], masks[index], source)
+            own, image = np.split(masks[index, 1:], 2)
+            (own if mirrored else image)[:] = False
         # The loss is a mean over the numbers of all heads: each head's own mean counts for one.
         weights = self.heads * masks / np.maximum(masks.mean(2, keepdims=True), 1e-9)
         weights[:, 0] *= np.stack([self.care[row.source] for row in rows])
@@ -253,18 +254,19 @@ class CodecObjective:
 
     def _vary(
         self, flow: np.ndarray, motion: np.ndarray, mask: np.ndarray, source: torch.Generator
-    ) -> None:
+    ) -> bool:
         """Half the time backwards; and, where labels are seen from the camera, in a mirror.
 
-        In the mirror stands another robot, which teaches the head of all robots alone.
+        Along its bases that is another robot: whether it was mirrored says whose head it teaches.
         """
         backwards, mirrored = torch.rand(2, generator=source).tolist()
         if backwards < 0.5:
             flow *= -1
             motion *= -1
-        if mirrored < 0.5 and self.stage.codec.frame != "base":
-            mirror(flow, motion[0], mask[0])
-            mask[1:] = False
+        if mirrored >= 0.5 or self.stage.codec.frame == "base":
+            return False
+        mirror(flow, motion[0], mask[0])
+        return True
 
 
 def _care(motion: Motion, usual: Float[np.ndarray, " 14"]) -> Float[np.ndarray, " 14"]:
