@@ -12,7 +12,7 @@ with children, imports left out. Sides:
     lerobot canvas  h264, given our canvas: it encodes what we encode
 
     python benchmarks/convert.py                    # 3 recordings of 300 frames, raw and JPEG
-    python benchmarks/convert.py --episodes 20      # the issue's size: 17 GB of raw recordings
+    python benchmarks/convert.py --episodes 20      # 17 GB of raw recordings
 """
 
 import shutil

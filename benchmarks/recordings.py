@@ -186,7 +186,7 @@ def options(description: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--episodes", type=int, default=3, help="recordings; the issue names 20")
+    parser.add_argument("--episodes", type=int, default=3, help="recordings")
     parser.add_argument("--frames", type=int, default=300, help="frames a recording")
     parser.add_argument(
         "--folder",

@@ -44,7 +44,7 @@ def shift_times(times: Float[Tensor, "*n"], shift: float) -> Float[Tensor, "*n"]
 
 
 def shifted_uniform(count: int, generator: Generator) -> Times:
-    """Times of the official code: one of 1000 even steps, shifted by 5 (reference.md b)."""
+    """Times of the official code: one of 1000 even steps, shifted by 5."""
     index = torch.randint(0, 1000, (count,), generator=generator)
     return shift_times(1 - index / 1000, LEARN_RATE_SHIFT)
 

@@ -35,7 +35,7 @@ from motus_model.wan import find_wan, read_wan
 
 Status = Literal["loaded", "re-initialised", "missing", "unexpected", "left out"]
 Layout = Literal["motus", "official"]
-REGISTERS = 4  # reference.md a; stage 3 has them, stage 2 has not
+REGISTERS = 4  # in the official code stage 3 has them, stage 2 has not
 
 
 @dataclass(frozen=True)

@@ -281,7 +281,7 @@ def official_loss(
     video_target: Float[Tensor, "b c f h w"],
     action_target: Float[Tensor, "b t a"],
 ) -> OfficialLoss:
-    """The loss of the official `training_step` (motus.py, reference.md b).
+    """The loss of the official `training_step` (motus.py).
 
     The condition frame's error is set to zero but counted in the mean, so that the video loss is
     (f - 1) / f of the mean over the predicted frames; both modalities weigh 1.

@@ -1,7 +1,7 @@
 """Qwen3-VL as the eyes of the understanding expert: its features, its size, its folder.
 
 The features are the last hidden state after the final norm. (In the official code's words:
-`hidden_states[-1]`, which is the same tensor: reference.md a.)
+`hidden_states[-1]`, which is the same tensor.)
 """
 
 import json

@@ -250,7 +250,7 @@ def test_official_file_there_and_back(case, golden, tmp_path):
 
 
 def test_eps_that_golden_cannot_see(case):
-    # reference.md i: an eps of 1e-6 in the q and k norms moves the output by 4e-6 only.
+    # An eps of 1e-6 in the q and k norms moves the output by 4e-6 only.
     for expert in (case.network.action, case.network.understanding):
         assert {(b.norm_q.eps, b.norm_k.eps, b.eps) for b in expert.blocks} == {(1e-5, 1e-5, 1e-5)}
     for block in case.network.video.blocks:

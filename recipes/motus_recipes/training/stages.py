@@ -43,7 +43,7 @@ from motus_recipes.training.step_note import Progress
 from motus_recipes.training.trainer import Fit, Loop, fit
 
 # Between stages the meaning of the action numbers changes, so their way in and out starts anew
-# (the official code does the same from stage 2 to 3: reference.md b).
+# (the official code does the same from stage 2 to 3).
 FRESH = (
     "network.action.action_encoder",
     "network.action.state_encoder",
