@@ -107,4 +107,5 @@ def _codec_health(console: Console, path: Path, data: list[Path], page: Path | N
         report = inspect_codec(path, data, on_progress)
     if page is not None:
         console.note(f"drawn: {draw_codec_health(report, page)}")
-    return Outcome(report, next=f"motus label {quote(str(data[0]))} --codec {quote(str(path))}")
+    codec = path if str(path) == "shipped" else report.codec  # of a run, the folder inside it
+    return Outcome(report, next=f"motus label {quote(str(data[0]))} --codec {quote(str(codec))}")

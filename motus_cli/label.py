@@ -34,7 +34,7 @@ def label(
 ) -> Outcome:
     """Write latent actions into a dataset, with any codec.
 
-    Example: motus label data/pick --codec runs/full/codec --force
+    Example: motus label data/pick --codec runs/full/01-codec/codec --force
     """
     from motus_adapters import label_dataset
 

@@ -204,6 +204,6 @@ def _codec(folder: Path, device: str) -> Any:
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise DataError(
             f"{folder} holds no codec that can be read: {error}",
-            hint="name the folder that `motus train` wrote, such as RUN/codec",
+            hint="name the folder that `motus train` wrote, such as RUN/01-codec/codec",
             where=str(folder),
         ) from error

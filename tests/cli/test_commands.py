@@ -66,9 +66,9 @@ def stand_in(replace):
         ),
         (
             "motus_adapters.label_dataset",
-            ["label", "data/pick", "--codec", "runs/full/codec", "--force"],
+            ["label", "data/pick", "--codec", "runs/full/01-codec/codec", "--force"],
             (Path("data/pick"),),
-            {"codec": "runs/full/codec", "force": True},
+            {"codec": "runs/full/01-codec/codec", "force": True},
         ),
         (
             "motus_adapters.record",
@@ -172,6 +172,18 @@ def test_paths_at_home_and_with_spaces(motus, stand_in, monkeypatch):
     assert "next: motus train --recipe full --data 'target=data/my pick'\n" in ran.err
     ran = motus("convert", "rec", "data/human", "-e", "human-hands", "--level", "2")
     assert "next: motus train --recipe full\n" in ran.err
+
+
+def test_health_of_a_runs_codec_names_the_folder_to_label_with(motus, replace):
+    @dataclass(frozen=True)
+    class Health:
+        codec: Path
+
+    replace("motus_recipes.inspect_codec", lambda path, data, on_progress: Health(Path("a/codec")))
+    ran = motus("inspect", "a", "data/pick", "--health")
+    assert "next: motus label data/pick --codec a/codec\n" in ran.err
+    ran = motus("inspect", "shipped", "data/pick", "--health")
+    assert "next: motus label data/pick --codec shipped\n" in ran.err
 
 
 def test_plan_passes_on_what_train_is_to_get(motus, stand_in, replace):
