@@ -15,6 +15,10 @@ OPTIONAL_PACKAGES = {
     "gym-hil": "sim",
     "gym-aloha": "sim",
     "gym-pusht": "sim",
+    "metaworld": "sim",
+    "mujoco-menagerie": "robots",
+    "mcap": "formats",
+    "imagecodecs": "formats",
     "ptlflow": "flow",
     "ray": "ray",
     "onnxruntime": "onnx",
@@ -22,6 +26,9 @@ OPTIONAL_PACKAGES = {
     "msgpack": "serve",
     "prometheus-client": "serve",
     "grpcio": "serve",
+    "torchmetrics": "metrics",
+    "wandb": "tracking",
+    "trackio": "tracking",
     "rerun-sdk": "viz",
 }
 EGL_REMEDY = "apt-get install libegl1 libgl1 libgles2 libegl-mesa0 libgl1-mesa-dri"
@@ -41,7 +48,8 @@ class Check:
 def doctor(console: Console) -> Outcome:
     """Check that this machine has what motus needs.
 
-    Looks at Python, packages, video, rendering, CUDA, disk and extras; exit 3 if one is missing.
+    Looks at Python, packages, video, rendering, CUDA, disk and extras. Exit 3 if one is missing;
+    what is absent is optional.
 
     Example: motus doctor
     """

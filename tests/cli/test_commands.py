@@ -1,6 +1,8 @@
 """Each command calls its one function of a lower floor with what was typed."""
 
+import re
 import shlex
+import tomllib
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -277,3 +279,13 @@ def test_doctor_looks_at_this_machine(motus):
     assert checks["python"] == "ok"
     assert checks["video decoding"] == "ok"
     assert ran.code in (0, 3)
+
+
+def test_doctor_knows_every_extra():
+    from motus_cli.doctor import OPTIONAL_PACKAGES
+
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    assert set(OPTIONAL_PACKAGES.values()) == set(extras) - {"dev"}
+    for package, extra in OPTIONAL_PACKAGES.items():
+        assert any(re.split(r"[<>=]", needed)[0] == package for needed in extras[extra])
