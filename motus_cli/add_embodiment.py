@@ -37,7 +37,11 @@ GripperOpen = Annotated[
 ]
 Cameras = Annotated[
     list[str] | None,
-    Option("--cameras", rich_help_panel=PANEL, help="NAME=head, left_wrist or right_wrist"),
+    Option(
+        "--cameras",
+        rich_help_panel=PANEL,
+        help="NAME=head, left_wrist or right_wrist; may be repeated",
+    ),
 ]
 Rate = Annotated[
     float | None,
@@ -66,7 +70,7 @@ WriteDraft = Annotated[
     bool, Option("--draft", help="Write what is known, with marks for what is to be filled in")
 ]
 AnchorOut = Annotated[
-    Path | None, Option("--anchor-out", help="Folder for them; data/NAME-anchor if left out")
+    Path | None, Option("--anchor-out", help="Folder of that data; data/NAME-anchor if left out")
 ]
 
 

@@ -39,7 +39,7 @@ from motus_embodiments import MotusError, UsageError, nearest
 
 app = Typer(
     name="motus",
-    help="Robot recordings in, policies out",
+    help="Robot recordings in, policies out.",
     invoke_without_command=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

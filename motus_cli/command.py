@@ -59,10 +59,15 @@ def command(function: Callable[..., Outcome]) -> Callable[..., int]:
 
     parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own] + list(COMMON)
     framed.__name__ = function.__name__
-    framed.__doc__ = function.__doc__
+    framed.__doc__ = _flowing(function.__doc__ or "")
     framed.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     framed.__annotations__ = {p.name: p.annotation for p in parameters}
     return framed
+
+
+def _flowing(text: str) -> str:
+    """A docstring without the line ends inside its paragraphs, which a help would keep."""
+    return "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
 
 
 def _at_home(value: Any) -> Any:

@@ -11,7 +11,7 @@ from motus_cli.console import Console, Outcome
 from motus_cli.options import EmbodimentName, Force
 from motus_embodiments import MismatchError, MotusError, UsageError
 
-group = Typer(help="List, show, check and compare embodiment cards")
+group = Typer(help="List, show, check and compare embodiment cards.")
 
 
 def list_embodiments(console: Console) -> Outcome:

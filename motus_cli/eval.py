@@ -29,7 +29,9 @@ def evaluate(
     ] = None,
     image_size: Annotated[
         str | None,
-        Option("--image-size", metavar="SIZE", help="Of the pictures: 128, or 640x480"),
+        Option(
+            "--image-size", metavar="SIZE", help="Width and height of the pictures: 128, or 640x480"
+        ),
     ] = None,
     film: Annotated[Path | None, Option("--film", help="File for a film of one episode")] = None,
     out: Annotated[

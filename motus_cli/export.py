@@ -24,7 +24,8 @@ def export(
         Option(
             "--execute",
             min=1,
-            help="Actions of a chunk to carry out before asking again; 2, or all there are",
+            help="Actions of a chunk to carry out before asking again; 2 if left out, or all of a "
+            "shorter chunk",
         ),
     ] = None,
     formats: Annotated[

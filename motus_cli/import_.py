@@ -21,7 +21,10 @@ def import_(
     out: Annotated[Path, Option("--out", "-o", help="Folder to write")],
     embodiment: Embodiment = None,
     action_steps: Annotated[
-        int | None, Option("--action-steps", min=1, help="Length of the action chunk, if another")
+        int | None,
+        Option(
+            "--action-steps", min=1, help="Length of the action chunk; the checkpoint's if left out"
+        ),
     ] = None,
     text_tokens: Annotated[
         int, Option("--text-tokens", min=1, help="Text length of an official checkpoint")

@@ -22,7 +22,9 @@ Rates = Annotated[
 def label(
     console: Console,
     dataset: Annotated[Path, Argument(help="Unified dataset to label")],
-    codec: Annotated[str, Option("--codec", help="shipped, or the folder of a codec")] = "shipped",
+    codec: Annotated[
+        str, Option("--codec", help="Codec for latent actions: shipped, or a folder")
+    ] = "shipped",
     flow: Flow = None,
     rates: Rates = None,
     device: Device = "auto",

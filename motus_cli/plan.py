@@ -35,7 +35,8 @@ def plan(
         Path | None, Option("--run", help="Folder of the run; runs/RECIPE if left out")
     ] = None,
     out: Annotated[
-        Path | None, Option("--out", "-o", help="File of the script; motus-LAUNCH if left out")
+        Path | None,
+        Option("--out", "-o", help="File of the script; motus-LAUNCH.sh or .yaml if left out"),
     ] = None,
     changes: Set = None,
     force: Force = False,

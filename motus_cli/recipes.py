@@ -9,7 +9,7 @@ from motus_cli.command import command
 from motus_cli.console import Console, Outcome
 from motus_cli.options import RecipeName, Set, Size
 
-group = Typer(help="List recipes and show what they say")
+group = Typer(help="List recipes and show what they say.")
 
 
 def list_recipes(console: Console) -> Outcome:

@@ -11,7 +11,7 @@ from motus_cli.options import Device, Force, Mode, Rerun, Seed, Steps
 
 def sample(
     console: Console,
-    bundle: Annotated[Path, Argument(help="Exported policy")],
+    policy: Annotated[Path, Argument(help="Exported policy")],
     dataset: Annotated[Path, Option("--dataset", help="Unified dataset to start from")],
     episode: Annotated[
         str,
@@ -19,7 +19,7 @@ def sample(
     ] = "0",
     mode: Mode = "joint",
     all_modes: Annotated[
-        bool, Option("--all-modes", help="All five, with one page of everything")
+        bool, Option("--all-modes", help="All five in place of --mode, and a page of them")
     ] = False,
     out: Annotated[Path, Option("--out", help="Folder for the film and the plots")] = Path(
         "samples"
@@ -65,8 +65,8 @@ def sample(
         "force": force,
     }
     if all_modes:
-        report = sample_all(bundle, dataset, episode, out, **options)
+        report = sample_all(policy, dataset, episode, out, **options)
         return Outcome(report, show=("page", "samples"))
-    one = sample_model(bundle, dataset, episode, mode, out, **options)
+    one = sample_model(policy, dataset, episode, mode, out, **options)
     names = ("mode", "episode", "episodes", "windows", "film", "plot", "video", "still")
     return Outcome(one, show=(*names, "action_mae", "action_mse", "inverse_dynamics"))

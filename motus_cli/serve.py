@@ -17,7 +17,7 @@ ACCESS, LIMITS = "Access", "Limits"
 
 def serve(
     console: Console,
-    bundle: Annotated[Path | None, Argument(help="Exported policy")] = None,
+    policy: Annotated[Path | None, Argument(help="Exported policy")] = None,
     replay: Annotated[
         Path | None, Option("--replay", help="Dataset whose actions to play instead of a policy")
     ] = None,
@@ -96,7 +96,7 @@ def serve(
 
     Example: motus serve policies/franka --port 8000
     """
-    if (bundle is None) == (replay is None):
+    if (policy is None) == (replay is None):
         raise UsageError(
             "give a policy or a dataset to replay, one of the two",
             hint="motus serve policies/franka, or motus serve --replay data/pick",
@@ -115,8 +115,8 @@ def serve(
             return ReplayActor(replay, episode)
         from motus_adapters import Policy, PolicyActor
 
-        assert bundle is not None
-        return PolicyActor(Policy.load(bundle, device))
+        assert policy is not None
+        return PolicyActor(Policy.load(policy, device))
 
     report = serve_actor(
         open_actor,

@@ -10,7 +10,7 @@ from motus_cli.console import Console, Outcome
 from motus_cli.options import DryRun, Force, ImageSize
 from motus_embodiments import MismatchError
 
-group = Typer(help="List, check and install simulators")
+group = Typer(help="List, check and install simulators, and write their scenes.")
 Family = Annotated[str, Argument(help="Family of simulators, as in `motus sim list`")]
 
 
