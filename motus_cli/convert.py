@@ -30,9 +30,10 @@ CanvasWidth = Annotated[
     int, Option("--canvas-width", min=16, help="Widest canvas to store, in pixels")
 ]
 Level = Annotated[int, Option("--level", min=1, max=6, help="Level of the data pyramid")]
-Task = Annotated[str | None, Option("--task", help="Instruction, where none was recorded")]
+Task = Annotated[str | None, Option("--task", help="Instruction; what was recorded if left out")]
 Rate = Annotated[
-    float | None, Option("--rate", min=SLOWEST, help="Frames a second, where not recorded")
+    float | None,
+    Option("--rate", min=SLOWEST, help="Frames a second; as recorded if left out, else the card's"),
 ]
 Allow = Annotated[
     list[str] | None,

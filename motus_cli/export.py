@@ -42,7 +42,7 @@ def export(
     ] = None,
     evaluation: Annotated[
         Path | None,
-        Option("--evaluation", help="What `motus eval --json` printed, for the model card"),
+        Option("--evaluation", help="What `motus eval --out` wrote, for the model card"),
     ] = None,
     measure: Annotated[
         bool, Option("--measure", help="Time the policy on this machine, into measured.json")

@@ -17,11 +17,13 @@ import pytest
 from typer.main import get_command
 
 from motus_cli.app import app
+from motus_embodiments.cards import SHIPPED
 
 REPOSITORY = Path(__file__).parents[1]
 PAGES = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md")])
 FENCE = re.compile(r"^```bash *(?P<mark>[^\n]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
-LINK = re.compile(r"\]\((?P<target>[^)#\s]+)")
+LINK = re.compile(r"\]\((?P<target>[^)#\s]*)(?:#(?P<anchor>[^)\s]+))?\)")
+HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 
 # The same commands with less work in them, so that the slow run ends in minutes.
 QUICKER = {
@@ -125,8 +127,39 @@ def test_what_is_made_quicker_is_still_written_somewhere(long):
     assert any(long in block.text for block in BLOCKS)
 
 
+def anchors_of(page: Path) -> set[str]:
+    """Headings as GitHub names them in an address."""
+    found = HEADING.findall(re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.M | re.S))
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in found}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_links_lead_somewhere(page):
     for match in LINK.finditer(page.read_text()):
         if not urlparse(match["target"]).scheme:
-            assert (page.parent / match["target"]).exists(), match["target"]
+            target = page.parent / match["target"] if match["target"] else page
+            assert target.exists(), match["target"]
+            assert match["anchor"] is None or match["anchor"] in anchors_of(target), match[0]
+
+
+def leaf_commands(command, name="motus"):
+    for child, inner in getattr(command, "commands", {}).items():
+        yield from leaf_commands(inner, f"{name} {child}")
+    if not hasattr(command, "commands"):
+        yield name, command
+
+
+@pytest.mark.parametrize(("name", "command"), list(leaf_commands(get_command(app))))
+def test_every_option_is_explained_on_some_page(name, command):
+    told = "\n".join(page.read_text() for page in PAGES if page.name != "CHANGELOG.md")
+    for parameter in command.params:
+        options = [option for option in parameter.opts if option.startswith("--")]
+        for option in options:
+            assert re.search(rf"{option}(?![\w-])", told), f"{name} {option}"
+
+
+def test_every_shipped_card_is_in_the_table():
+    cards = {file.stem for file in SHIPPED.glob("*.yaml")}
+    page = (REPOSITORY / "docs/guides/add-a-robot.md").read_text()
+    rows = re.findall(r"^\| ([a-z0-9, -]+) \|", page, re.MULTILINE)
+    assert cards <= {name for row in rows for name in row.split(", ")}

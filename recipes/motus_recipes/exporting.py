@@ -87,14 +87,15 @@ def export(
         dataset: Where the windows are from that they are held against the policy on; the run's
             own dataset of the robot if left out.
         anchoring: Anchoring data of the target, for a run that ends with latent actions.
-        evaluation: What `motus eval --json` printed of these weights, for the model card.
+        evaluation: What `motus eval --out` wrote of these weights, for the model card.
         measure: Time the policy on this machine; not a part of the contract.
         force: Overwrite what is there.
         dry_run: Check everything, write nothing.
         untrained: Initial weights instead of trained ones: the control of an evaluation.
 
     Raises:
-        UsageError: When the mode gives no actions, or more are to be carried out than a chunk has.
+        UsageError: When the mode gives no actions, more are to be carried out than a chunk has, no
+            run fits the target, or `out` is there already.
         DataError: When the run isn't finished.
         MismatchError: When the run was trained for another robot, the evaluation is of other
             weights, or a format gives other actions.

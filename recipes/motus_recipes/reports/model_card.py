@@ -10,7 +10,7 @@ from motus_embodiments import DataError, MismatchError
 
 
 def read_evaluation(file: Path, weights: str) -> dict[str, Any]:
-    """The document that `motus eval --json` printed for these weights.
+    """What `motus eval --out` wrote, or `--json` printed, for these weights.
 
     Args:
         file: Where it was kept.
@@ -30,7 +30,7 @@ def read_evaluation(file: Path, weights: str) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{file} is no evaluation: {error!r}",
-            hint="motus eval POLICY --env ENV --json > FILE makes one",
+            hint="motus eval POLICY --env ENV --out FILE makes one",
             where=str(file),
         ) from error
     if measured != weights:
