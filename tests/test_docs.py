@@ -11,13 +11,17 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 from urllib.parse import urlparse
 
 import pytest
+from pydantic import BaseModel
 from typer.main import get_command
 
 from motus_cli.app import app
+from motus_embodiments import Card
 from motus_embodiments.cards import SHIPPED
+from motus_recipes.schema import CodecSpec, RecipeSpec
 
 REPOSITORY = Path(__file__).parents[1]
 PAGES = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md")])
@@ -163,3 +167,26 @@ def test_every_shipped_card_is_in_the_table():
     page = (REPOSITORY / "docs/guides/add-a-robot.md").read_text()
     rows = re.findall(r"^\| ([a-z0-9, -]+) \|", page, re.MULTILINE)
     assert cards <= {name for row in rows for name in row.split(", ")}
+
+
+@pytest.mark.parametrize(
+    ("page", "model"), [("cards", Card), ("recipes", RecipeSpec)], ids=("cards", "recipes")
+)
+def test_every_key_is_in_the_reference(page, model):
+    told = (REPOSITORY / f"docs/reference/{page}.md").read_text()
+    for table in tables_of(model):
+        if table is not CodecSpec:  # its page is docs/concepts/latent-actions.md
+            for key in table.model_fields:
+                assert re.search(rf"`{key}[`:]", told), f"{table.__name__}.{key}"
+
+
+def tables_of(annotation, seen=()):
+    """The models that a field's type holds, and theirs."""
+    if annotation in seen:
+        return
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+        for field in annotation.model_fields.values():
+            yield from tables_of(field.annotation, (*seen, annotation))
+    for inner in get_args(annotation):
+        yield from tables_of(inner, seen)

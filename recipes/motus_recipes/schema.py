@@ -125,7 +125,7 @@ class CodecSpec(_Frozen):
 
 
 class EngineSpec(_Frozen):
-    """How steps are computed; it changes speed and memory, not what is learnt.
+    """How steps are computed; all but the precision changes speed and memory, not what is learnt.
 
     Attributes:
         precision: float32, or bf16 with float32 weights and the float32 islands of the model.
@@ -196,8 +196,8 @@ class Stage(_Frozen):
         modes: How often each mode is practised.
         augment: Vary brightness and contrast of the condition frame, and the state a little.
         lora: Train low-rank adapters of some experts.
-        start: A folder that `motus import` wrote, in place of what earlier stages leave; its sizes
-            become the network's.
+        start: A folder that `motus import` wrote, or a stage of another run, in place of what
+            earlier stages leave; the sizes of an imported one become the network's.
     """
 
     name: str
