@@ -93,8 +93,8 @@ def install(
 ) -> Outcome:
     """Build the environment of a simulator whose pins conflict with ours.
 
-    It is made once, in $MOTUS_SIMS or ~/.cache/motus/sims, with uv and a package registry. A
-    simulator that is stopped half-way leaves nothing behind.
+    It is made once, in $MOTUS_SIMS or ~/.cache/motus/sims, with uv and a package registry. An
+    installation that is stopped half-way leaves nothing behind.
 
     Example: motus sim install robosuite
     """
