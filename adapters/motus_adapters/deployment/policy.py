@@ -35,7 +35,7 @@ class Policy:
         config: Window, canvas, rates, mode.
         space: Card and statistics.
         guard: What observations are held against, for the one robot that `act` drives.
-        counts: What was clipped, slowed, outside or frozen since loading or `reset`.
+        counts: What it met since loading or `reset`.
         digest: Names the bundle; empty without one.
     """
 

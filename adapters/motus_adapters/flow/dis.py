@@ -31,8 +31,8 @@ class DisFlow:
 
     Args:
         effort: `medium` and `ultrafast` are OpenCV's presets, which stop at half and at a quarter
-            of the resolution; `fine` is medium down to the full resolution, at about three times
-            the cost.
+            of the resolution; `fine` is medium down to the full resolution, at three to four
+            times the cost.
     """
 
     width = 256  # DIS loses small motion on smaller pictures

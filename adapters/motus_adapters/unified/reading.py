@@ -93,7 +93,7 @@ class UnifiedDataset:
         return stats
 
     def arrays(self, episode: int) -> dict[str, np.ndarray]:
-        """float32 [T, n] each: state, action, motion, latent_action as far as they exist.
+        """float32 [T, n] each: state, action, motion, latent actions as far as they exist.
 
         Raises:
             DataError: The episode's file is damaged.

@@ -49,7 +49,7 @@ def check_limits(card: Card, values: Float[ndarray, "T n"], kind: What, where: s
     raise DataError(
         f"{kind} '{channel.name}' is {value:.4g}{unit} at frame {frame}{place}; "
         f"the card '{card.name}' allows {least:.4g} to {most:.4g}{unit}",
-        hint=_explanation(card, channels, values, low, high, channel)
+        hint=_explanation(channels, values, low, high, channel)
         or "is it another robot, or another order of channels? "
         "motus embodiments show prints the card's limits",
         where=where or None,
@@ -126,7 +126,6 @@ def _allowance(channel: Channel, slack: dict[str, float]) -> float:
 
 
 def _explanation(
-    card: Card,
     channels: tuple[Channel, ...],
     values: Float[ndarray, "T n"],
     low: Float[ndarray, " n"],

@@ -63,10 +63,3 @@ def _sign(q: Float[ndarray, "... 4"]) -> Float[ndarray, "..."]:
     parts = np.where(np.abs(q) > _HALF_TURN, q, 0.0)
     first = np.argmax(parts != 0, axis=-1)
     return np.where(np.take_along_axis(parts, first[..., None], -1)[..., 0] < 0, -1.0, 1.0)
-
-
-def relative_vector(
-    before: Float[ndarray, "... 3 3"], after: Float[ndarray, "... 3 3"]
-) -> Float[ndarray, "... 3"]:
-    """Rotation vector of before^T after: the turn as seen from `before`."""
-    return to_vector(np.swapaxes(before, -1, -2) @ after)

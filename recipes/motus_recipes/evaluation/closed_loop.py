@@ -71,7 +71,7 @@ class EvalReport:
         partial: Mean share of the sheet's sub-goals that were reached; None without a sheet.
         mean_steps: Of the solved episodes; None without any.
         time_to_success: The same in s of the robot's time.
-        counts: What the policy met: numbers clipped, slowed, outside; pictures frozen.
+        counts: What the policy met, as `motus_adapters.Counts` names it.
         weights: SHA-256 of the policy's weights, by which `motus export` knows them again.
     """
 

@@ -70,7 +70,7 @@ class Engine:
 
         Args:
             spec: The recipe's settings.
-            device: `auto`, `cpu`, or `cuda[:N]`.
+            device: auto, cpu, cuda or cuda:N.
 
         Raises:
             UsageError: When a device is called otherwise.

@@ -74,7 +74,7 @@ def train(
         resume: Go on with a run that was cut short.
         force: Start anew over an old run.
         dry_run: Only find the datasets and say what would be done.
-        device: `auto`, `cpu` or `cuda`.
+        device: auto, cpu, cuda or cuda:N.
         on_progress: Called with steps done, steps in all, and a note.
 
     Raises:
