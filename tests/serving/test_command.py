@@ -6,7 +6,6 @@ import pickle
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -162,14 +161,18 @@ def test_a_whole_life(bundle, tmp_path):
 
 
 def test_ctrl_c_before_it_is_warm(bundle, tmp_path):
+    (tmp_path / "token").write_text("a-token-of-some-length")
+    to_all = ("--host", "0.0.0.0", "--token-file", "token")  # for the remark about TLS
+    serve = (sys.executable, "-m", "motus_cli.app", "serve", bundle, "--port", str(free_port()))
     process = subprocess.Popen(
-        [sys.executable, "-m", "motus_cli.app", "serve", bundle, "--port", str(free_port())],
+        [*serve, *to_all],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    time.sleep(1.5)
+    assert process.stderr is not None
+    assert "without TLS" in process.stderr.readline()  # what is said before the policy is loaded
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
     assert process.returncode in (0, 130), err
