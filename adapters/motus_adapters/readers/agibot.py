@@ -111,7 +111,7 @@ def _describe(h5: h5py.File, root: Path, path: Path, name: str, task: str | None
     folder = root / "observations" / Path(*path.parts[-3:-1]) / "videos"
     videos = [
         (file.stem.removesuffix("_color"), file)
-        for file in sorted(folder.glob("*_color.mp4"), key=lambda p: natural_key(p.name))
+        for file in sorted(folder.glob("[!.]*_color.mp4"), key=lambda p: natural_key(p.name))
     ]
     for _, file in videos:
         video_of(file, num_frames, warnings)

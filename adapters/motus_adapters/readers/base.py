@@ -12,6 +12,7 @@ import numpy as np
 
 from motus_adapters.readers.mapping import ColumnMap as ColumnMap
 from motus_adapters.readers.mapping import Part, View
+from motus_adapters.unified.staging import is_finished, is_half_written
 from motus_embodiments import DataError, UsageError, nearest
 
 OnBad = Callable[[str, DataError], None]
@@ -283,11 +284,23 @@ def dead_links(folder: Path) -> Iterator[Path]:
         return
     with os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda entry: natural_key(entry.name)):
+            if is_hidden(entry.name):
+                continue
             if entry.is_symlink():
                 if not os.path.exists(entry.path):
                     yield Path(entry.path)
             elif entry.is_dir():
                 yield from dead_links(Path(entry.path))
+
+
+def is_hidden(name: str) -> bool:
+    """Whether it is none of a source: copies that macOS and notebooks keep, waste baskets."""
+    return name.startswith(".")
+
+
+def may_belong(folder: Path) -> bool:
+    """Whether a folder below a source may be part of it: not hidden, and no dataset of motus."""
+    return not (is_hidden(folder.name) or is_finished(folder) or is_half_written(folder))
 
 
 def find_roots(path: Path, marker: str, depth: int = 3) -> list[Path]:
@@ -296,10 +309,23 @@ def find_roots(path: Path, marker: str, depth: int = 3) -> list[Path]:
         return [path]
     if depth == 0 or not path.is_dir():
         return []
-    below = sorted(
-        (p for p in path.iterdir() if p.is_dir() and not p.is_symlink()), key=natural_key
-    )
+    folders = (p for p in path.iterdir() if p.is_dir() and not p.is_symlink())
+    below = sorted(filter(may_belong, folders), key=natural_key)
     return [root for folder in below for root in find_roots(folder, marker, depth - 1)]
+
+
+def walk(path: Path) -> Iterator[Path]:
+    """The file itself, or every file below a folder: in natural order, its own files first.
+
+    Links to folders are not followed, hidden files are left out.
+    """
+    if path.is_file():
+        yield path
+    for root, folders, files in os.walk(path):
+        folders[:] = sorted((f for f in folders if may_belong(Path(root, f))), key=natural_key)
+        for name in sorted(files, key=natural_key):
+            if not is_hidden(name):
+                yield Path(root, name)
 
 
 def _tree(folder: Path) -> list[Path]:

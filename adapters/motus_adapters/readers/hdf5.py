@@ -1,6 +1,5 @@
 """What the readers of HDF5 layouts share: finding files, reading columns, decoding pictures."""
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -12,7 +11,7 @@ import cv2
 import h5py
 import numpy as np
 
-from motus_adapters.readers.base import EpisodeFile, OnBad, natural_key
+from motus_adapters.readers.base import EpisodeFile, OnBad, natural_key, walk
 from motus_adapters.readers.heaps import check_rows
 from motus_adapters.readers.jpeg import read_flag
 from motus_adapters.readers.mapping import ColumnMap
@@ -115,28 +114,13 @@ def opened(path: Path) -> Iterator[h5py.File]:
 
 def hdf5_files(path: Path) -> list[Path]:
     """The file itself, or all HDF5 files below a folder in natural order."""
-    if path.is_file():
-        return [path] if path.suffix in SUFFIXES else []
-    found = (p for suffix in SUFFIXES for p in path.rglob(f"*{suffix}") if p.is_file())
+    found = (p for p in walk(path) if p.suffix in SUFFIXES and p.is_file())
     return sorted(found, key=lambda p: natural_key(p.relative_to(path)))
 
 
 def files_below(path: Path) -> Iterator[Path]:
-    """The first 20,000 files of a source: recognising a huge one takes no longer than a small one.
-
-    Links to folders are not followed.
-    """
+    """The first 20,000 files of a source, so that a huge one is recognised as fast as a small."""
     yield from islice(walk(path), _LOOKED_AT)
-
-
-def walk(path: Path) -> Iterator[Path]:
-    """The file itself, or every file below a folder: in natural order, its own files first."""
-    if path.is_file():
-        yield path
-    for root, folders, files in os.walk(path):
-        folders.sort(key=natural_key)
-        for name in sorted(files, key=natural_key):
-            yield Path(root, name)
 
 
 def detect_hdf5(path: Path, fits: Callable[[h5py.File, Path], bool]) -> bool:

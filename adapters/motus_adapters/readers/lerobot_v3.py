@@ -160,7 +160,7 @@ def _place(row: dict[str, Any], prefix: str) -> dict[str, int]:
 
 
 def _episode_rows(root: Path) -> list[dict[str, Any]]:
-    paths = sorted((root / "meta/episodes").glob("*/*.parquet"))
+    paths = sorted((root / "meta/episodes").glob("*/[!.]*.parquet"))
     rows: list[dict[str, Any]] = []
     for path in paths:
         names = [name for name in schema_of(path)[0].names if not name.startswith("stats/")]

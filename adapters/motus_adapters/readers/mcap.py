@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from motus_adapters.readers.base import ColumnMap, EpisodeFile, OnBad, natural_key
+from motus_adapters.readers.base import ColumnMap, EpisodeFile, OnBad, natural_key, walk
 from motus_adapters.readers.mcap_file import MAGIC, Bag, Encoded, Topic, opened
 from motus_adapters.readers.mcap_messages import (
     colour_problem,
@@ -152,7 +152,7 @@ def _files(path: Path) -> list[Path]:
     if path.is_file():
         with open(path, "rb") as file:
             return [path] if path.suffix == ".mcap" or file.read(len(MAGIC)) == MAGIC else []
-    found = (p for p in path.rglob("*.mcap") if p.is_file())
+    found = (p for p in walk(path) if p.suffix == ".mcap" and p.is_file())
     return sorted(found, key=lambda p: natural_key(p.relative_to(path)))
 
 
@@ -177,7 +177,7 @@ def _in_order(row: np.ndarray, message: Any, order: tuple[str, ...]) -> np.ndarr
 def _split_bag(file: Path) -> list[str]:
     """A remark, if rosbag2 has cut one recording into several files."""
     beside = file.parent / "metadata.yaml"
-    parts = list(file.parent.glob("*.mcap")) if beside.is_file() else []
+    parts = list(file.parent.glob("[!.]*.mcap")) if beside.is_file() else []
     told = f"{file.parent.name} is one bag in {len(parts)} files; each is taken for an episode"
     return [told] if len(parts) > 1 else []
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from motus_adapters.readers.base import EpisodeFile, OnBad
-from motus_adapters.readers.hdf5 import files_below, report, walk
+from motus_adapters.readers.base import EpisodeFile, OnBad, walk
+from motus_adapters.readers.hdf5 import files_below, report
 from motus_adapters.readers.mapping import ColumnMap, Role
 from motus_adapters.readers.videos import VideoFile, frames_of, look_at
 from motus_embodiments import DataError

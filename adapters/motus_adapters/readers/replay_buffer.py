@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import zarr
 
-from motus_adapters.readers.base import ColumnMap, EpisodeFile, OnBad, natural_key
+from motus_adapters.readers.base import ColumnMap, EpisodeFile, OnBad, is_hidden, natural_key
 from motus_adapters.readers.zarr_store import LARGEST, arrays_of, is_group, opened, read_rows
 from motus_embodiments import DataError
 
@@ -110,7 +110,8 @@ def _roots(path: Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         return []
-    return sorted((p for p in path.iterdir() if is_group(p)), key=natural_key)
+    found = (p for p in path.iterdir() if not is_hidden(p.name))
+    return sorted(filter(is_group, found), key=natural_key)
 
 
 def _describe(path: Path, prefix: str) -> list[ReplayEpisode]:

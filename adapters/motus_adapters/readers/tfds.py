@@ -22,7 +22,7 @@ _NUMBERS = {"bool", "float16", "float32", "float64"} | {
     f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
 }
 _SHARD = re.compile(
-    r"^(?P<name>.+)-(?P<split>[^-.]+)\.tfrecord(-(?P<number>\d+)-of-(?P<count>\d+))?$"
+    r"^(?P<name>[^.].*)-(?P<split>[^-.]+)\.tfrecord(-(?P<number>\d+)-of-(?P<count>\d+))?$"
 )
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from motus_adapters.readers.base import EpisodeFile, OnBad
-from motus_adapters.readers.hdf5 import files_below, report, walk
+from motus_adapters.readers.base import EpisodeFile, OnBad, walk
+from motus_adapters.readers.hdf5 import files_below, report
 from motus_adapters.readers.mapping import ColumnMap
 from motus_adapters.readers.videos import SUFFIXES, frames_of, look_at
 from motus_embodiments import DataError
@@ -36,7 +36,7 @@ class VideoReader:
             suffix = file.suffix.lower()
             if suffix in SUFFIXES:
                 some = True
-            elif suffix not in _HARMLESS and not file.name.startswith("."):
+            elif suffix not in _HARMLESS:
                 return False
         return some
 
