@@ -2,9 +2,11 @@
 
 import shutil
 
+import pyarrow.parquet as pq
 import pytest
 
-from motus_adapters import convert, open_source
+from motus_adapters import UnifiedDataset, convert, open_source
+from motus_embodiments import DataError
 
 OPTIONS = {"card": "aloha", "codec": None, "allow": {"motion", "limits", "pairs"}}
 
@@ -34,3 +36,39 @@ def test_a_dataset_below_its_own_source_is_no_recording(layouts, tmp_path):
         report = convert(source, source / "out", **OPTIONS, force=force)
         assert (report.format, report.episodes) == ("video", 1)
     assert len(open_source(source)[1]) == 1
+
+
+@pytest.mark.parametrize("lacking", ["cam_right_wrist", "cam_high"])
+def test_a_view_that_the_first_recording_lacks_is_not_dropped_from_all(layouts, tmp_path, lacking):
+    cameras = ("cam_high", "cam_left_wrist", "cam_right_wrist")
+    written = truths(layouts, 3, cameras)
+    del written[0].frames[lacking]
+    source = layouts.act(tmp_path / "act", written)
+    with pytest.raises(DataError, match=f"episode_0 has no camera '{lacking}'"):
+        convert(source, tmp_path / "set", **OPTIONS)
+    report = convert(source, tmp_path / "set", **OPTIONS, skip_bad=True)
+    assert tuple(report.cameras.values()) == cameras
+    assert [name for name, _ in report.skipped] == ["episode_0"]
+
+
+def test_a_first_recording_without_pictures_can_be_left_out(layouts, tmp_path):
+    written = truths(layouts)
+    written[0].frames.clear()
+    source = layouts.act(tmp_path / "act", written)
+    for mapping in (None, {"cameras": {"head": "cam_high"}}):
+        options = {**OPTIONS, "mapping": mapping, "skip_bad": True, "force": mapping is not None}
+        report = convert(source, tmp_path / "set", **options)
+        assert [name for name, _ in report.skipped] == ["episode_0"]
+
+
+def test_states_that_the_first_recording_lacks_are_not_dropped_from_all(layouts, tmp_path):
+    source = tmp_path / "sets"
+    for name in ("a", "b"):
+        layouts.lerobot_v2(source / name, truths(layouts, 1))
+    file = next((source / "a").rglob("*.parquet"))
+    pq.write_table(pq.read_table(file).drop_columns(["observation.state"]), file)
+    with pytest.raises(DataError, match="a/episode_0 has no state, which others have"):
+        convert(source, tmp_path / "set", **OPTIONS)
+    report = convert(source, tmp_path / "set", **OPTIONS, skip_bad=True)
+    assert [name for name, _ in report.skipped] == ["a/episode_0"]
+    assert "state" in UnifiedDataset(tmp_path / "set").arrays(0)

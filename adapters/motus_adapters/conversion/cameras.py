@@ -1,6 +1,7 @@
 """Which camera of a recording plays which role: by the mapping, then by the card."""
 
 import re
+from collections.abc import Sequence
 
 from motus_adapters.conversion.canvas import ROLES
 from motus_adapters.readers import Recording
@@ -54,8 +55,29 @@ def match_cameras(recording: Recording, card: Card) -> tuple[dict[str, str], lis
     return {role: found[role] for role in ROLES if role in found}, warnings
 
 
+def match_all(recordings: Sequence[Recording], card: Card) -> tuple[dict[str, str], list[str]]:
+    """The match of the recording with most views: what one of them lacks is not left out of all.
+
+    Raises:
+        UsageError: The mapping names a camera that no recording has.
+        DataError: No recording has pictures, or none a camera of the card's.
+    """
+    alike: dict[tuple[str, ...], Recording] = {}
+    for recording in recordings:
+        alike.setdefault(recording.cameras, recording)
+    matches, problems = [], []
+    for recording in alike.values():
+        try:
+            matches.append(match_cameras(recording, card))
+        except (DataError, UsageError) as error:
+            problems.append(error)
+    if not matches:
+        raise problems[0]
+    return max(matches, key=lambda match: len(match[0]))
+
+
 def check_cameras(recording: Recording, cameras: dict[str, str]) -> None:
-    """Refuse a recording that lacks a camera which the first one has.
+    """Refuse a recording that lacks a camera which another one has.
 
     Raises:
         DataError: It does.

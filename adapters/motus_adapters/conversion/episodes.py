@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from motus_adapters.conversion.cameras import check_cameras, match_cameras
+from motus_adapters.conversion.cameras import check_cameras, match_all
 from motus_adapters.conversion.canonical import check_allow, motion_mask, motion_of, numbers_of
 from motus_adapters.conversion.canvas import Layout, layout_for
 from motus_adapters.labels import labeler_for
@@ -265,7 +265,8 @@ def _plan(
 ) -> tuple[list[ConvertJob], _Plan]:
     """Check the numbers of every recording, without decoding frames; drop bad ones if asked."""
     warnings = list(dict.fromkeys(w for r in recordings for w in r.episode.warnings))
-    cameras, notes = match_cameras(recordings[0], card)
+    cameras, notes = match_all(recordings, card)
+    has_state = any(recording.mapping.state for recording in recordings)
     jobs: list[ConvertJob] = []
     layout, first = None, None
     let_through, examples = Counter[str](), dict[str, str]()
@@ -275,6 +276,12 @@ def _plan(
         try:
             check_cameras(recording, cameras)
             numbers = numbers_of(recording, card, allow)
+            if has_state and numbers.state is None:
+                raise DataError(
+                    f"{recording.name} has no state, which others have",
+                    hint="leave it out with --skip-bad, or convert it by itself",
+                    where=recording.name,
+                )
             if layout is None:
                 layout = layout_for(_sizes(recording, cameras), canvas_width)
                 first = numbers
