@@ -43,6 +43,36 @@ def test_pictures_stored_as_floats(tmp_path, scale):
     np.testing.assert_array_equal(np.stack(list(recording.frames("top"))), truth.frames["top"])
 
 
+@pytest.mark.parametrize(
+    ("spoil", "found"),
+    [
+        (lambda pictures: pictures / 127.5 - 1, "-"),
+        (lambda pictures: np.where(pictures > 200, np.nan, pictures), "nan"),
+    ],
+)
+def test_float_pictures_out_of_range_are_refused(tmp_path, spoil, found):
+    def change(h5):
+        pictures = h5["observations/images/top"][()].astype(np.float32)
+        del h5["observations/images/top"]
+        h5["observations/images/top"] = spoil(pictures)
+
+    _, [recording] = open_source(act_with(tmp_path, change))
+    with pytest.raises(DataError, match=rf"episode_0\.hdf5: frames of 'top' lie in {found}"):
+        list(recording.frames("top"))
+
+
+def test_float_pictures_that_begin_and_end_black(tmp_path):
+    def change(h5):
+        pictures = h5["observations/images/top"][()].astype(np.float32)
+        pictures[[0, len(pictures) // 2, -1]] = 0
+        del h5["observations/images/top"]
+        h5["observations/images/top"] = pictures
+
+    _, [recording] = open_source(act_with(tmp_path, change))
+    truth = make_truth(0, ("top",), (14, 14)).frames["top"]
+    np.testing.assert_array_equal(list(recording.frames("top"))[1], truth[1])
+
+
 def test_pictures_with_the_channels_first(tmp_path):
     truth = make_truth(0, ("top",), (14, 14))
 

@@ -238,6 +238,24 @@ def as_matrix(values: np.ndarray) -> np.ndarray:
     return np.asarray(values, np.float64).reshape(len(values), -1)
 
 
+def as_bytes(frame: np.ndarray, top: float, camera: str, path: Path) -> np.ndarray:
+    """A frame of numbers in 0..top as uint8 0..255; one of bytes stays as it is.
+
+    Raises:
+        DataError: A number lies outside, or is none.
+    """
+    if frame.dtype == np.uint8:
+        return frame
+    low, high = float(np.min(frame)), float(np.max(frame))
+    if not -1e-3 <= low <= high <= top * 1.001:  # false for nan, too
+        raise DataError(
+            f"{path}: frames of '{camera}' lie in {low:g}..{high:g}, not in 0..{top:g}",
+            hint="leave the episode out with --skip-bad, or write it with uint8 frames",
+            where=str(path),
+        )
+    return np.clip(np.rint(frame * (255.0 / top)), 0, 255).astype(np.uint8)
+
+
 def natural_key(name: str | Path) -> tuple[tuple[int, int, str], ...]:
     """Sorts episode_2 before episode_10."""
     parts = re.split(r"(\d+)", str(name))

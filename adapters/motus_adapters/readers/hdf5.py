@@ -11,7 +11,7 @@ import cv2
 import h5py
 import numpy as np
 
-from motus_adapters.readers.base import EpisodeFile, OnBad, natural_key, walk
+from motus_adapters.readers.base import EpisodeFile, OnBad, as_bytes, natural_key, walk
 from motus_adapters.readers.heaps import check_rows
 from motus_adapters.readers.jpeg import read_flag
 from motus_adapters.readers.mapping import ColumnMap
@@ -22,6 +22,7 @@ _BLOCK = 32 * 2**20  # bytes of frames read at once
 _COLUMN = 2 * 2**30  # bytes; a numeric column of more than this is no recording
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 _LOOKED_AT = 20_000  # files looked at to recognise a layout
+_FRAMES = 16  # looked at to tell floats in 0..1 from floats in 0..255
 
 
 @dataclass(frozen=True)
@@ -320,14 +321,13 @@ def _is_colour(dataset: h5py.Dataset) -> bool:
 def _decoded(
     dataset: h5py.Dataset, pictures: Pictures, path: Path, enough: tuple[int, int] | None
 ) -> Iterator[np.ndarray]:
-    scale = _float_scale(dataset)
+    top = _top(dataset)
     if dataset.dtype.kind == "O":
         check_rows(dataset, path)
     for index, row in enumerate(frame_blocks(dataset)):
         if dataset.ndim == 4:
             frame = row if row.shape[2] == 3 else row.transpose(1, 2, 0)
-            if scale is not None:
-                frame = np.clip(np.rint(frame * scale), 0, 255).astype(np.uint8)
+            frame = as_bytes(frame, top, pictures.camera, path)
         else:
             which = f"frame {index} of camera '{pictures.camera}'"
             frame = _picture(row, pictures, which, path, enough)
@@ -352,12 +352,12 @@ def _picture(
     )
 
 
-def _float_scale(dataset: h5py.Dataset) -> float | None:
-    """What float pictures are multiplied with to lie in 0..255; three frames decide."""
-    if dataset.ndim != 4 or dataset.dtype.kind != "f":
-        return None
-    looked_at = {0, len(dataset) // 2, len(dataset) - 1}
-    return 255.0 if max(float(np.max(dataset[i])) for i in looked_at) <= 1.0 else 1.0
+def _top(dataset: h5py.Dataset) -> float:
+    """The largest number that raw pictures may hold; frames from all over tell 0..1 from 0..255."""
+    if dataset.dtype.kind != "f":
+        return 255.0
+    looked_at = range(0, len(dataset), -(-len(dataset) // _FRAMES))
+    return 1.0 if max(float(np.max(dataset[i])) for i in looked_at) <= 1.0 else 255.0
 
 
 def _length_error(path: Path, what: str, found: int, unit: str, wanted: int) -> DataError:

@@ -9,7 +9,14 @@ from pathlib import Path
 import numpy as np
 import zarr
 
-from motus_adapters.readers.base import ColumnMap, EpisodeFile, OnBad, is_hidden, natural_key
+from motus_adapters.readers.base import (
+    ColumnMap,
+    EpisodeFile,
+    OnBad,
+    as_bytes,
+    is_hidden,
+    natural_key,
+)
 from motus_adapters.readers.zarr_store import LARGEST, arrays_of, is_group, opened, read_rows
 from motus_embodiments import DataError
 
@@ -89,19 +96,9 @@ class ReplayEpisode:
                 # Up to the next chunk border, so that no chunk is decompressed twice here.
                 stop = min(self.stop, (start // chunk + 1) * chunk)
                 for frame in read_rows(self.path, camera, array, start, stop):
-                    yield frame if frame.dtype == np.uint8 else self._bytes(frame, camera)
+                    top = 1.0 if camera in self.unit_range else 255.0
+                    yield as_bytes(frame, top, camera, self.path)
                 start = stop
-
-    def _bytes(self, frame: np.ndarray, camera: str) -> np.ndarray:
-        top = 1.0 if camera in self.unit_range else 255.0
-        low, high = float(np.min(frame)), float(np.max(frame))
-        if not -1e-3 <= low <= high <= top * 1.001:  # false for nan, too
-            raise DataError(
-                f"{self.path}: frames of '{camera}' lie in {low:g}..{high:g}, not in 0..{top:g}",
-                hint="leave the episode out with --skip-bad, or write it with uint8 frames",
-                where=str(self.path),
-            )
-        return np.clip(np.rint(frame * (255.0 / top)), 0, 255).astype(np.uint8)
 
 
 def _roots(path: Path) -> list[Path]:
