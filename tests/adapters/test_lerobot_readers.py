@@ -103,6 +103,18 @@ def test_empty_rows_do_not_move_the_others_up(tmp_path):
         read_everything(path)
 
 
+def test_rows_of_unlike_length_do_not_move_the_others_up(tmp_path):
+    """One number more here and one less there are still as many in all."""
+    (truth,) = truths(1)
+    path = write_lerobot_v2(tmp_path / "set", [truth])
+    rows = truth.action.tolist()
+    rows[2].append(rows[5].pop())
+    file = next(path.glob("data/*/*.parquet"))
+    edit_rows(file, action=pa.array(rows, pa.list_(pa.float32())))
+    with pytest.raises(DataError, match=r"column 'action' of .*: its rows have 4 numbers and 5"):
+        read_everything(path)
+
+
 def test_rows_that_contradict_their_time_are_told(tmp_path):
     path = write_lerobot_v2(tmp_path / "set", truths(2))
     stamps = np.arange(9) / 20 + 3

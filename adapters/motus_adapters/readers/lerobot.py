@@ -69,6 +69,9 @@ class LeRobotEpisode:
                 # An absent list has no numbers, and those after it would move up.
                 if array.null_count:
                     raise ValueError(f"{array.null_count} of its rows are empty")
+                widths = pc.unique(pc.list_value_length(array)).to_pylist()
+                if len(widths) > 1:
+                    raise ValueError(f"its rows have {widths[0]} numbers and {widths[1]}")
                 array = array.flatten()
             values: np.ndarray = np.asarray(array.to_numpy(zero_copy_only=False), np.float64)
             return values.reshape(rows, -1)
