@@ -6,7 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from layouts.rlds import Example, write_bridge, write_droid, write_records
+from layouts.rlds import (
+    Example,
+    table,
+    tensor,
+    write_bridge,
+    write_droid,
+    write_folder,
+    write_records,
+)
 from layouts.truth import make_truth
 from reader_contract import ReaderContract, read_everything
 
@@ -81,6 +89,21 @@ def test_a_first_action_of_zeros_is_dropped_with_its_step(tmp_path):
     frames = list(recording.frames("image_0"))
     np.testing.assert_array_equal(frames, truth.frames["image_0"][1:])
     assert "first action is all zero" in "\n".join(recording.episode.warnings)
+
+
+def test_pictures_stored_as_numbers_lose_that_step_as_well(tmp_path):
+    truth = make_truth(0, ("image",), (7, 7), "push")
+    truth.action[0] = 0
+    observation = {"image": tensor((48, 64, 3), "uint8"), "state": tensor((7,), "float32")}
+    steps = {"action": tensor((7,), "float32"), "observation": table(observation)}
+    values = {
+        "steps/action": truth.action,
+        "steps/observation/state": truth.state,
+        "steps/observation/image": truth.frames["image"],
+    }
+    path = write_folder(tmp_path / "bridge", "bridge_dataset", steps, [values], shards=1)
+    (recording,) = open_source(path)[1]
+    np.testing.assert_array_equal(list(recording.frames("image")), truth.frames["image"][1:])
 
 
 def test_a_flipped_bit_in_a_picture_is_noticed(tmp_path):

@@ -121,7 +121,8 @@ class RldsEpisode:
         with opened_example(self.path, self.offset, self.length) as example:
             feature = self._feature(example, name)
             if feature.kind != "bytes":
-                yield from feature.numbers().astype(np.uint8).reshape(self.steps, *spec.shape)
+                pixels = feature.numbers().astype(np.uint8).reshape(self.steps, *spec.shape)
+                yield from pixels[self.skip :]
                 return
             blobs = feature.blobs()
             if len(blobs) != self.steps:
