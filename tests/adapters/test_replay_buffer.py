@@ -150,6 +150,16 @@ def test_timestamps_give_the_rate(tmp_path):
     assert "uneven" in open_source(path)[1][0].episode.warnings[0]
 
 
+@pytest.mark.parametrize("unit", [1e3, 1e6, 1e9])
+def test_timestamps_that_are_no_seconds_give_no_rate(tmp_path, unit):
+    path = buffer(tmp_path)
+    stamps = (np.arange(17) / 30 * unit).astype(np.int64)
+    zarr.open_group(str(path), mode="a").create_array("data/timestamp", data=stamps)
+    recording = open_source(path)[1][0]
+    assert recording.rate is None
+    assert "apart, which are no seconds" in recording.episode.warnings[0]
+
+
 def test_depth_is_no_column(tmp_path):
     path = buffer(tmp_path)
     depth = np.ones((17, 80, 80), np.float32)

@@ -21,6 +21,7 @@ from motus_adapters.readers.zarr_store import LARGEST, arrays_of, is_group, open
 from motus_embodiments import DataError
 
 _WIDEST = 4096  # numbers of a row; what is wider is a picture of some kind, not a column
+_SHORTEST, _LONGEST = 1e-4, 1.0  # s between frames; milliseconds and the like are neither
 _LOOKED_AT = 16  # chunks looked at to tell floats in 0..1 from floats in 0..255
 _UMI = ("eef_pos", "eef_rot_axis_angle", "gripper_width")
 _UMI_RATE = 60_000 / 1001  # Hz, the GoPro's; the file does not hold it (UMI's scripts)
@@ -236,7 +237,9 @@ def _defaults(
     if "timestamp" in arrays and stop - start > 1 and len(arrays["timestamp"].shape) == 1:
         steps = np.diff(read_rows(path, "timestamp", arrays["timestamp"], start, stop))
         middle = float(np.median(steps))
-        if middle > 0:
+        if not _SHORTEST <= middle <= _LONGEST:
+            notes.append(f"timestamps are {middle:g} apart, which are no seconds; the rate is open")
+        else:
             rate = round(1 / middle, 3)
             if np.abs(steps / middle - 1).max() > 0.5:
                 notes.append("timestamps are uneven; the frame index and their median are believed")
