@@ -1,6 +1,7 @@
 """Anchoring data: rendered, collision-free random motion as a dataset of level 4 (AnyPos)."""
 
 import atexit
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -130,7 +131,7 @@ def anchor(
         DataError: No collision-free motion was found, or the disk is full.
     """
     card = load_card(card) if isinstance(card, str) else card
-    if episodes < 1 or frames < 2 or size < 16 or not rate > 0:
+    if episodes < 1 or frames < 2 or size < 16 or not 0 < rate < math.inf:
         raise UsageError(
             f"{episodes} episodes of {frames} frames at {rate:g} Hz and {size} px make no dataset",
             hint="at least 1 episode, 2 frames, 16 px; the rate above 0",

@@ -135,7 +135,7 @@ def read_json(path: Path) -> Any:
         DataError: The file is missing or no JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise DataError(f"cannot read {path}: {error}", where=str(path)) from error
 

@@ -1,12 +1,15 @@
 """Sources as they lie on real disks: with other things among the recordings, and odd names."""
 
+import os
 import shutil
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
 from motus_adapters import UnifiedDataset, convert, open_source
-from motus_embodiments import DataError
+from motus_adapters.readers.base import natural_key
+from motus_embodiments import DataError, UsageError
 
 OPTIONS = {"card": "aloha", "codec": None, "allow": {"motion", "limits", "pairs"}}
 
@@ -72,3 +75,51 @@ def test_states_that_the_first_recording_lacks_are_not_dropped_from_all(layouts,
     report = convert(source, tmp_path / "set", **OPTIONS, skip_bad=True)
     assert [name for name, _ in report.skipped] == ["a/episode_0"]
     assert "state" in UnifiedDataset(tmp_path / "set").arrays(0)
+
+
+def test_names_that_are_no_utf8(layouts, tmp_path):
+    """As an old archive or camera leaves them."""
+    source = layouts.act(tmp_path / os.fsdecode(b"aufnahme-\xe4"), truths(layouts))
+    os.rename(source / "episode_0.hdf5", source / os.fsdecode(b"\xe9pisode_0.hdf5"))
+    convert(source, tmp_path / "set", **OPTIONS)
+    episodes = UnifiedDataset(tmp_path / "set").episodes
+    assert [episode.source for episode in episodes] == ["episode_1", "?pisode_0"]
+
+
+def test_a_time_of_day_in_the_name_of_a_video(layouts, tmp_path, monkeypatch):
+    """FFmpeg takes `rec-10` for a protocol."""
+    set_ = layouts.lerobot_v2(tmp_path / "set", truths(layouts, 1))
+    shutil.copy(next(set_.rglob("*.mp4")), tmp_path / "rec-10:30.mp4")
+    monkeypatch.chdir(tmp_path)
+    (recording,) = open_source(Path("rec-10:30.mp4"))[1]
+    assert len(list(recording.frames("video"))) == recording.num_frames
+
+
+def test_digits_that_are_no_numbers():
+    assert sorted(["area_2²", "area_10", "area_2"], key=natural_key)[-1] == "area_10"
+
+
+def test_a_task_that_an_editor_of_windows_wrote(layouts, tmp_path):
+    set_ = layouts.lerobot_v2(tmp_path / "set", truths(layouts, 1))
+    shutil.copy(next(set_.rglob("*.mp4")), tmp_path / "one.mp4")
+    for suffix, content in ((".txt", "fold it\r\n"), (".json", '{"task": "fold it"}')):
+        told = tmp_path / f"one{suffix}"
+        told.write_text(content, encoding="utf-8-sig")
+        assert open_source(tmp_path / "one.mp4")[1][0].task == "fold it"
+        told.unlink()
+
+
+@pytest.mark.parametrize("rate", [float("inf"), float("nan"), 0.0])
+def test_rates_that_are_none(layouts, tmp_path, rate):
+    source = layouts.act(tmp_path / "act", truths(layouts))
+    for given in ({"rate": rate}, {"mapping": {"rate": rate}}):
+        with pytest.raises(UsageError, match="rate"):
+            convert(source, tmp_path / "set", **OPTIONS, **given)
+
+
+def test_mappings_with_endless_numbers(layouts, tmp_path):
+    source = layouts.act(tmp_path / "act", truths(layouts))
+    for part in ({"scale": float("inf")}, {"closed": float("nan"), "open": 1.0}):
+        mapping = {"state": [{"column": "observations/qpos", **part}]}
+        with pytest.raises(UsageError, match=r"state.*finite number"):
+            convert(source, tmp_path / "set", **OPTIONS, mapping=mapping)

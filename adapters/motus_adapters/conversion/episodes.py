@@ -1,5 +1,6 @@
 """`motus convert`: recordings of any known format to a unified dataset."""
 
+import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -120,7 +121,7 @@ def convert(
             learnt from other flow.
     """
     allowed, out = frozenset(allow), Path(out)
-    _check_options(allowed, level, canvas_width)
+    _check_options(allowed, level, canvas_width, rate)
     check_engine(workers, engine)
     check_dataset_free(out, resume=resume, force=force)
     robot = load_card(card) if isinstance(card, str) else card
@@ -208,12 +209,16 @@ class ConvertJob:
             yield present
 
 
-def _check_options(allow: frozenset[str], level: int, canvas_width: int) -> None:
+def _check_options(
+    allow: frozenset[str], level: int, canvas_width: int, rate: float | None
+) -> None:
     check_allow(allow)
     if not 1 <= level <= 6:
         raise UsageError(f"level is {level}; levels are 1 to 6", hint="6 is your own robot")
     if canvas_width < 16:
         raise UsageError(f"canvas_width is {canvas_width}; it must be at least 16")
+    if rate is not None and not 0 < rate < math.inf:
+        raise UsageError(f"rate is {rate:g}; it must be a number of frames a second above 0")
 
 
 @dataclass(frozen=True)

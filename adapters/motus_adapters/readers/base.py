@@ -108,8 +108,8 @@ class Recording:
 
     @property
     def name(self) -> str:
-        """Unique within the source."""
-        return self.episode.name
+        """Unique within the source; letters that are none in UTF-8 become question marks."""
+        return self.episode.name.encode(errors="replace").decode()
 
     @property
     def num_frames(self) -> int:
@@ -259,7 +259,7 @@ def as_bytes(frame: np.ndarray, top: float, camera: str, path: Path) -> np.ndarr
 def natural_key(name: str | Path) -> tuple[tuple[int, int, str], ...]:
     """Sorts episode_2 before episode_10."""
     parts = re.split(r"(\d+)", str(name))
-    return tuple((0, int(p), p) if p.isdigit() else (1, 0, p) for p in parts)
+    return tuple((0, int(p), p) if p.isdecimal() else (1, 0, p) for p in parts)
 
 
 def content_hash(recordings: Sequence[Recording]) -> str:
@@ -273,7 +273,8 @@ def content_hash(recordings: Sequence[Recording]) -> str:
     digest = hashlib.sha256()
     for file in files:
         size = file.stat().st_size
-        digest.update(f"{file.relative_to(base)}\0{size}\0".encode())
+        name = f"{file.relative_to(base)}\0{size}\0"
+        digest.update(name.encode(errors="surrogateescape"))
         with open(file, "rb") as stream:
             if size <= _SAMPLED_OVER:
                 while block := stream.read(_SAMPLE):

@@ -23,7 +23,7 @@ _CUT = re.compile(r"^(?P<name>.*?)\[(?P<start>\d+)(:(?P<stop>\d+))?\]$")
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Part(_Frozen):

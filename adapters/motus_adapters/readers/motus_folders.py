@@ -240,7 +240,7 @@ def _tensor(path: Path) -> np.ndarray:
 def _task(path: Path) -> str | None:
     """The first wording of a text or JSON file, without RoboTwin's sentence about the cameras."""
     try:
-        content = path.read_text(encoding="utf-8")
+        content = path.read_text(encoding="utf-8-sig")
         told: Any = json.loads(content) if path.suffix == ".json" else content.splitlines()
     except (OSError, ValueError) as error:
         raise DataError(f"cannot read {path}: {error}", where=str(path)) from error

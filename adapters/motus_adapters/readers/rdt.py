@@ -97,7 +97,7 @@ def _instruction(h5: h5py.File, path: Path) -> tuple[str | None, tuple[Path, ...
         if not file.is_file():
             continue
         try:
-            found = json.loads(file.read_text(encoding="utf-8"))["instruction"]
+            found = json.loads(file.read_text(encoding="utf-8-sig"))["instruction"]
         except (OSError, ValueError, LookupError, TypeError) as error:
             raise ValueError(f"{file.name} beside it holds no instruction: {error}") from error
         return str(found[0] if isinstance(found, list) else found), (file,)

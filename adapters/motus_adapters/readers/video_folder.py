@@ -96,7 +96,7 @@ def _describe(path: Path, name: str) -> VideoEpisode:
 def _task(path: Path) -> str | None:
     """The text itself, or what a JSON file calls task, instruction, caption or description."""
     try:
-        content = path.read_text(encoding="utf-8").strip()
+        content = path.read_text(encoding="utf-8-sig").strip()
         if path.suffix == ".txt":
             return content or None
         told = json.loads(content)

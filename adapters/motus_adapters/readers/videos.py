@@ -7,7 +7,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from motus_adapters.unified.video import probe_video, read_video
+from motus_adapters.unified.video import open_video, probe_video, read_video
 from motus_embodiments import DataError
 
 SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
@@ -76,7 +76,7 @@ def _packets(path: Path) -> int:
     """
     count, shown = 0, 0.0
     try:
-        with av.open(str(path), metadata_errors="replace") as container:
+        with open_video(path) as container:
             for packet in container.demux(video=0):
                 if packet.size:
                     count += 1

@@ -64,6 +64,11 @@ class VideoWriter:
             return
 
 
+def open_video(path: Path) -> Any:
+    """A video open for reading; without `file:`, `rec-10:30.mp4` has the protocol `rec-10`."""
+    return av.open(f"file:{path}", metadata_errors="replace")
+
+
 def read_video(path: Path, *, start: float = 0.0, count: int | None = None) -> Iterator[np.ndarray]:
     """Decode frames of the first video stream, one at a time.
 
@@ -80,7 +85,7 @@ def read_video(path: Path, *, start: float = 0.0, count: int | None = None) -> I
     """
     found = 0
     try:
-        with av.open(str(path), metadata_errors="replace") as container:
+        with open_video(path) as container:
             stream = _first_stream(container, path)
             stream.codec_context.thread_count = 1
             base = stream.time_base or Fraction(1, 90_000)
@@ -141,7 +146,7 @@ def probe_video(path: Path) -> tuple[int, int, int, float]:
         DataError: The file is missing, damaged or holds no video.
     """
     try:
-        with av.open(str(path), metadata_errors="replace") as container:
+        with open_video(path) as container:
             stream = _first_stream(container, path)
             rate = float(stream.average_rate or 0)
             return stream.height, stream.width, stream.frames, rate
