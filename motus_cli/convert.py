@@ -86,10 +86,13 @@ def convert(
             "--map": mapping,
             "--codec": codec != "shipped",
             "--flow": flow,
+            "--canvas-width": canvas_width != 320,
+            "--level": level != 6,
             "--task": task,
             "--rate": rate,
             "--allow": allow,
             "--skip-bad": skip_bad,
+            "--resume": resume,
         }
         return _convert_out(console, source, out, to, force, dry_run, meant_for_recordings)
     from motus_adapters import convert as convert_recordings

@@ -20,6 +20,8 @@ OPTIONAL_PACKAGES = {
     "mcap": "formats",
     "imagecodecs": "formats",
     "ptlflow": "flow",
+    "mcap": "formats",
+    "imagecodecs": "formats",
     "ray": "ray",
     "onnxruntime": "onnx",
     "websockets": "serve",

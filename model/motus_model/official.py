@@ -6,6 +6,7 @@ registered more than once; the second and later names are called aliases here.
 """
 
 import pickle
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -154,6 +155,10 @@ def read_official(path: Path) -> dict[str, Tensor]:
         WeightsError: When the file is damaged, holds code, or has no dict of tensors.
     """
     path = path if path.is_file() else find_official(path)
+    if not zipfile.is_zipfile(path):
+        raise WeightsError(
+            f"{path} is no checkpoint that torch.save wrote; of other weights, name the folder"
+        )
     try:
         data = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:

@@ -190,9 +190,10 @@ def test_the_command(dataset, motus, tmp_path):
     assert motus("inspect", "out.zarr").code == 0
     ran = motus("convert", dataset, "x", "--to", "robomimik")
     assert (ran.code, "robomimic" in ran.err) == (2, True)
-    ran = motus("convert", dataset, "x", "--to", "robomimic", "--embodiment", "aloha")
-    assert ran.code == 2
-    assert "--embodiment is about recordings" in ran.err
+    for given in (["--embodiment", "aloha"], ["--canvas-width", 64], ["--level", 4], ["--resume"]):
+        ran = motus("convert", dataset, "x", "--to", "robomimic", *given)
+        assert ran.code == 2
+        assert f"{given[0]} is about recordings" in ran.err
     ran = motus("convert", "out.zarr", "x", "--to", "robomimic")
     assert (ran.code, "is no unified dataset" in ran.err) == (4, True)
     ran = motus("convert", "nowhere", "x", "--to", "robomimic")

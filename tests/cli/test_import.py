@@ -46,6 +46,13 @@ def same_output(a: Motus, b: Motus) -> bool:
     return torch.equal(one.video, other.video) and torch.equal(one.action, other.action)
 
 
+def test_a_file_that_is_no_checkpoint(motus, tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"no zip file")
+    ran = motus("import", "model.safetensors", "--out", "m")
+    assert ran.code == 4
+    assert "model.safetensors is no checkpoint that torch.save wrote" in ran.err
+
+
 def test_an_official_checkpoint(motus, stage3, tmp_path):
     ran = motus("import", stage3, "--out", "m", *TEXT, "--json")
     assert ran.code == 0, ran.err
