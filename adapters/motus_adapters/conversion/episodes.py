@@ -282,11 +282,7 @@ def _plan(
             check_cameras(recording, cameras)
             numbers = numbers_of(recording, card, allow)
             if has_state and numbers.state is None:
-                raise DataError(
-                    f"{recording.name} has no state, which others have",
-                    hint="leave it out with --skip-bad, or convert it by itself",
-                    where=recording.name,
-                )
+                raise _stateless(recording)
             if layout is None:
                 layout = layout_for(_sizes(recording, cameras), canvas_width)
                 first = numbers
@@ -331,6 +327,14 @@ def _plan(
         let_through=dict(let_through),
     )
     return jobs, plan
+
+
+def _stateless(recording: Recording) -> DataError:
+    return DataError(
+        f"{recording.name} has no state, which others have",
+        hint="leave it out with --skip-bad, or convert it by itself",
+        where=recording.name,
+    )
 
 
 def _sizes(recording: Recording, cameras: Mapping[str, str]) -> dict[str, tuple[int, int]]:
