@@ -20,8 +20,6 @@ OPTIONAL_PACKAGES = {
     "mcap": "formats",
     "imagecodecs": "formats",
     "ptlflow": "flow",
-    "mcap": "formats",
-    "imagecodecs": "formats",
     "ray": "ray",
     "onnxruntime": "onnx",
     "websockets": "serve",
