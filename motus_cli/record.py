@@ -38,10 +38,12 @@ def record(
     if not expert:
         raise UsageError("nothing was named to drive the robot", hint="add --expert")
     plan = {"env": env, "out": out, "format": layout, "episodes": episodes, "seed": seed}
-    if dry_run:
-        return Outcome(plan | {"written": False})
+    from motus_adapters import check_record
     from motus_adapters import record as record_episodes
 
+    if dry_run:
+        check_record(env, out, layout, force=force)
+        return Outcome(plan | {"written": False})
     with console.progress("record") as on_progress:
         report = record_episodes(
             env,

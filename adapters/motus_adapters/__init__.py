@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from motus_adapters.readers import Recording as Recording
     from motus_adapters.readers import open_source as open_source
     from motus_adapters.recording import RecordReport as RecordReport
+    from motus_adapters.recording import check_record as check_record
     from motus_adapters.recording import record as record
     from motus_adapters.relabel import LabelReport as LabelReport
     from motus_adapters.relabel import label_dataset as label_dataset
@@ -170,6 +171,7 @@ _HOMES = {
     "anchor": "anchoring",
     "check_free": "files",
     "check_health": "health.examining",
+    "check_record": "recording",
     "check_simulator": "sims",
     "chunk_statistics": "unified.horizon",
     "compose": "conversion.canvas",
@@ -273,6 +275,7 @@ __all__ = [
     "chain_runs",
     "check_free",
     "check_health",
+    "check_record",
     "check_simulator",
     "chunk_statistics",
     "compose",

@@ -10,7 +10,7 @@ import numpy as np
 
 from motus_adapters.files import appearing, check_free
 from motus_adapters.recorders import RECORDERS, Demonstration
-from motus_adapters.sims import Simulator, SimulatorError, open_simulator
+from motus_adapters.sims import Simulator, SimulatorError, find_entry, open_simulator
 from motus_embodiments import DataError, MotusError, UsageError, nearest
 
 AFTER_SUCCESS = 3  # steps recorded beyond success, so that the end is part of the data
@@ -75,6 +75,28 @@ def demonstrate(simulator: Simulator, seed: int) -> Demonstration:
     )
 
 
+def check_record(env: str, out: Path, layout: str = "hdf5", *, force: bool = False) -> None:
+    """Refuse what `record` would, as far as that is known before a simulator runs.
+
+    Raises:
+        UsageError: As `record`.
+    """
+    _check_out(out, layout, force=force)
+    if not find_entry(env).has_expert:
+        raise UsageError(
+            f"{env} has no scripted expert",
+            hint="`motus sim list --tasks` shows which have one",
+        )
+
+
+def _check_out(out: Path, layout: str, *, force: bool) -> None:
+    if layout not in RECORDERS:
+        raise UsageError(f"--format knows no '{layout}'", hint=nearest(layout, RECORDERS))
+    if layout == "hdf5" and out.suffix not in HDF5_SUFFIXES:
+        raise UsageError(f"{out} is no name of an HDF5 file", hint=f"--out {out}.hdf5")
+    check_free(out, *RECORDERS[layout].signs, force=force)
+
+
 def record(
     env: str,
     out: Path,
@@ -109,11 +131,7 @@ def record(
         DataError: When the disk is full or the expert keeps failing.
         SimulatorError: When the simulator keeps failing.
     """
-    if layout not in RECORDERS:
-        raise UsageError(f"--format knows no '{layout}'", hint=nearest(layout, RECORDERS))
-    if layout == "hdf5" and out.suffix not in HDF5_SUFFIXES:
-        raise UsageError(f"{out} is no name of an HDF5 file", hint=f"--out {out}.hdf5")
-    check_free(out, *RECORDERS[layout].signs, force=force)
+    _check_out(out, layout, force=force)
     seeds = range(seed, seed + episodes + episodes // 5 + 5)
     try:
         with appearing(out) as new, RECORDERS[layout](new, env, seed) as recorder:

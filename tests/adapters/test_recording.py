@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
-from motus_adapters import SimulatorError, open_source, record, recording
+from motus_adapters import SimulatorError, check_record, open_source, record, recording
 from motus_adapters.sims import installing
 from motus_adapters.sims.catalogue import Family
 from motus_adapters.sims.worker import SERVE, Worker, WorkerSimulator
@@ -71,6 +71,20 @@ def test_an_expert_that_never_solves_leaves_nothing(fake, tmp_path):
     with pytest.raises(DataError, match="solved only 0 of 6"):
         record("fake:well", tmp_path / "a.hdf5", episodes=1)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_recorded_is_refused_before_it_starts(tmp_path):
+    out = tmp_path / "a.hdf5"
+    check_record("gym-hil:PandaPickCube", out)
+    with pytest.raises(UsageError, match="no simulator named"):
+        check_record("gym-hil:Pandas", out)
+    with pytest.raises(UsageError, match="no scripted expert"):
+        check_record("gym-pusht:PushT", out)
+    with pytest.raises(UsageError, match="no name of an HDF5 file"):
+        check_record("gym-hil:PandaPickCube", tmp_path / "a")
+    out.touch()
+    with pytest.raises(UsageError, match="exists"):
+        check_record("gym-hil:PandaPickCube", out)
 
 
 def test_what_is_there_stays_when_the_new_one_fails(fake, tmp_path):

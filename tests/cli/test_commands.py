@@ -127,6 +127,12 @@ def test_arguments_reach_the_lower_floor(motus, stand_in, function, arguments, p
     assert options.items() <= calls.options.items()
 
 
+def test_a_dry_run_of_record_refuses_what_a_run_would(motus):
+    ran = motus("record", "--env", "e:T", "--expert", "--out", "a.hdf5", "--dry-run", "--json")
+    assert ran.code == 2
+    assert ran.document["error"]["message"] == "no simulator named 'e:T'"
+
+
 def test_convert_takes_the_only_robot_there_is(motus, stand_in, tmp_path):
     calls = stand_in("motus_adapters.convert")
     ran = motus("convert", "rec", "data/pick")

@@ -163,3 +163,5 @@ def test_all_modes_make_one_page(squares: Path, untrained, tmp_path: Path, motus
     ran = motus("sample", policy, "--dataset", squares, "--steps", 1, "--mode", "vla", "--json")
     assert ran.code == 0
     assert len(ran.document["actions"]) == 2
+    with pytest.raises(UsageError, match=r"vla\.png exists"):
+        sample_all(policy, squares, 0, Path("samples"), steps=1)

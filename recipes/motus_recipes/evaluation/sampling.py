@@ -85,7 +85,7 @@ def sample(
         raise UsageError(f"no mode named '{mode}'", hint=f"modes: {', '.join(MODES)}")
     if baselines is not None and not _is_inverse(mode):
         raise UsageError(f"baselines are of inverse dynamics, not of {mode}", hint="--mode idm")
-    for name in (f"{mode}.mp4", f"{mode}.png"):
+    for name in _files(mode):
         check_free(out / name, force=force)
     if rerun is not None:
         check_rerun(rerun, force=force)
@@ -112,7 +112,7 @@ def sample_all(
     force: bool = False,
 ) -> SamplesReport:
     """`sample` in all five modes; also `samples.json` and a page, `index.html`."""
-    for name in ("index.html", SAMPLES):
+    for name in ("index.html", SAMPLES, *(name for mode in MODES for name in _files(mode))):
         check_free(out / name, force=force)
     if rerun is not None:
         check_rerun(rerun, force=force)
@@ -130,6 +130,11 @@ def sample_all(
         named = [(f"episode {first.episode}", one) for one in samples]
         write_rerun(rerun, [], named, force=force)
     return report
+
+
+def _files(mode: str) -> tuple[str, str]:
+    """The film and the plot of a mode, which may have one of them only."""
+    return f"{mode}.mp4", f"{mode}.png"
 
 
 def _open(bundle: Path, how: _How, baselines: Path | None) -> tuple[Policy, _How]:

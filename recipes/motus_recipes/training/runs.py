@@ -107,7 +107,7 @@ def train(
         _check_run(run, settings, resume=resume, force=force)
         _open_run(run, settings, recipe, engine, resume=resume)
         if resume:
-            _rewind(named.absolute().relative_to(run.absolute()), run)
+            _rewind(named.resolve().relative_to(run.resolve()), run)
     engine.wait()
     steps = sum(stage.steps for stage in recipe.spec.stages)
     finished = Results()
