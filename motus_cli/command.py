@@ -2,15 +2,16 @@
 
 import errno
 import inspect
+import math
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from motus_cli.console import Console, Outcome
 from motus_cli.options import COMMON
-from motus_embodiments import DataError, MissingError, MotusError
+from motus_embodiments import DataError, MissingError, MotusError, UsageError
 
 
 class StoppedError(MotusError):
@@ -47,6 +48,7 @@ def command(function: Callable[..., Outcome]) -> Callable[..., int]:
         console = Console(json=json, quiet=quiet or others, verbose=verbose, debug=debug)
         console.set_up_logging()
         arguments = {name: _at_home(value) for name, value in arguments.items()}
+        _check_finite(arguments)
         try:
             outcome = function(console, **arguments)
         except MotusError:
@@ -68,6 +70,15 @@ def command(function: Callable[..., Outcome]) -> Callable[..., int]:
 def _flowing(text: str) -> str:
     """A docstring without the line ends inside its paragraphs, which a help would keep."""
     return "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
+
+
+def _check_finite(arguments: Mapping[str, Any]) -> None:
+    """Refuse inf, which passes wherever an option has no upper bound, and nan where it has none."""
+    for name, value in arguments.items():
+        for number in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(number, float) and not math.isfinite(number):
+                option = f"--{name.replace('_', '-')}"
+                raise UsageError(f"{option} is {number}", hint="give a finite number")
 
 
 def _at_home(value: Any) -> Any:

@@ -59,6 +59,18 @@ def test_a_report_is_printed_as_a_table_with_the_next_command_on_stderr(motus, c
     assert "next: motus train --recipe full" in ran.err
 
 
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [(("serve", "policies/a"), "--message"), (CONVERT, "--rate"), (("plan",), "--utilisation")],
+)
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf"])
+def test_a_number_that_is_none_is_refused(motus, converting, command, option, number):
+    converting(lambda *_args, **_options: Report(Path("data/pick"), 3, 0.5))
+    ran = motus(*command, option, number, "--json")
+    assert ran.code == 2
+    assert ran.document["error"]["code"] == "usage"
+
+
 def test_json_is_one_document_and_nan_is_null(motus, converting):
     converting(lambda *_args, **_options: Report(Path("data/pick"), 3, float("nan")))
     ran = motus(*CONVERT, "--json")
