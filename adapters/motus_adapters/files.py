@@ -107,9 +107,15 @@ def appearing(out: Path) -> Iterator[Path]:
 
 def remove(path: Path) -> None:
     """Remove a file or a folder, if it is there."""
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     path.unlink(missing_ok=True)
+
+
+def clear(folder: Path) -> None:
+    """Remove what a folder holds; it stays itself, as it may be a link or the root of a disk."""
+    for entry in folder.iterdir():
+        remove(entry)
 
 
 def sync(path: Path) -> None:

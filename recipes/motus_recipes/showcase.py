@@ -1,13 +1,13 @@
 """The whole chain on one small task: recordings in, a policy that moves a robot out."""
 
 import json
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from motus_adapters import anchor, check_free, convert, record
+from motus_adapters.files import clear
 from motus_embodiments import add_embodiment, load_card
 from motus_recipes.evaluation.closed_loop import EvalReport, evaluate
 from motus_recipes.evaluation.samples import SampleReport
@@ -82,7 +82,7 @@ def demo(
     if not resume:
         check_free(out, "recordings/pick.hdf5", "demo.json", force=force, resumable=True)
         if out.exists():
-            shutil.rmtree(out)
+            clear(out)
     scale = QUICK if quick else Scale()
     parts = _Parts(on_progress)
     data = out / "data"

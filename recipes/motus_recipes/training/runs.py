@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from motus_adapters import check_free, write_json
+from motus_adapters.files import clear
 from motus_embodiments import MismatchError, UsageError
 from motus_recipes.data.sources import find_datasets, identity, target_card
 from motus_recipes.library import Recipe
@@ -215,9 +216,8 @@ def _open_run(
     file = run / "data.json"
     if file.exists() and resume:
         return
-    if run.exists():
-        shutil.rmtree(run)
     run.mkdir(parents=True, exist_ok=True)
+    clear(run)
     (run / RECIPE).write_text(json.dumps(recipe.resolved(), indent=2) + "\n")
     about = {
         "motus": code_version(),
