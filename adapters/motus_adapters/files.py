@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from motus_embodiments import DataError, UsageError
@@ -48,6 +49,16 @@ def check_free(out: Path, *signs: str, force: bool, resumable: bool = False) -> 
             hint=f"{go_on}write it anew with --force, or name another",
             where=str(out),
         )
+
+
+def check_writable(folder: Path) -> None:
+    """Make a folder and a file in it, so that hours of work don't end where nothing can be kept.
+
+    Raises:
+        OSError: Either cannot be made.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    TemporaryFile(dir=folder).close()
 
 
 @contextmanager

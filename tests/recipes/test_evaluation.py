@@ -50,3 +50,18 @@ def test_a_folder_that_is_no_policy_is_named(tmp_path, workers):
     with pytest.raises(DataError) as error:
         evaluate(tmp_path, "gym-hil:PandaPickCube", episodes=2, workers=workers)
     assert str(tmp_path) in str(error.value)
+
+
+def test_a_result_that_cannot_be_kept_is_told_before_the_first_episode(tmp_path, toys):
+    (tmp_path / "file").touch()
+    done = []
+    with pytest.raises(FileExistsError):
+        evaluate(
+            "expert",
+            "toy:Slide",
+            2,
+            opener=toys.crashing,
+            out=tmp_path / "file" / "result.json",
+            on_progress=lambda *told: done.append(told),
+        )
+    assert not done

@@ -24,6 +24,7 @@ from motus_adapters import (
     write_json,
 )
 from motus_adapters.devices import torch_device
+from motus_adapters.files import check_writable
 from motus_embodiments import DataError, MismatchError, MissingError, MotusError, UsageError
 from motus_recipes.evaluation.driving import (
     Driver,
@@ -150,6 +151,7 @@ def evaluate(
         on_progress: Called after each episode.
 
     Raises:
+        OSError: The folder of `out` cannot be written to; told before the first episode.
         UsageError: `out` is there already, or the sheet does not fit the simulator.
         MismatchError: When the policy is for another robot than the simulator's.
     """
@@ -168,6 +170,8 @@ def evaluate(
         )
         protocol = next(runner)
         assert isinstance(protocol, ProtocolCard)
+        if out is not None:
+            check_writable(out.parent)
         for result in runner:
             assert not isinstance(result, ProtocolCard)
             found.append(result)
