@@ -20,7 +20,7 @@ from motus_recipes.training.checkpoints import read_weights
 from motus_recipes.training.engine import Engine
 from motus_recipes.training.heldout import evaluate
 from motus_recipes.training.lora import add_lora, merge_lora
-from motus_recipes.training.metrics import FEW, Explosion
+from motus_recipes.training.metrics import FEW, Explosion, Metrics
 from motus_recipes.training.runs import find_run
 from motus_recipes.training.trainer import DivergedError, Loop, fit, parameter_groups
 
@@ -132,6 +132,26 @@ def test_the_watch_on_the_loss_goes_on_where_a_run_was_cut_off(tmp_path: Path):
     before = 50
     with pytest.raises(DivergedError, match="at step 60"):
         fit(Jumping(), loop(tmp_path, 80, **still), settings)
+
+
+def test_a_kill_while_lines_are_cut_off_takes_none_of_those_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    lines = [f'{{"step": {step}, "loss": 1.0}}\n' for step in range(3)]
+    (tmp_path / "metrics.jsonl").write_text("".join(lines))
+
+    def killed(self: Path, text: str) -> None:
+        with self.open("w") as file:
+            file.write(text[: len(text) // 2])
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", killed)
+        with pytest.raises(KeyboardInterrupt):
+            Metrics(tmp_path, 2, (), main=True)
+    with Metrics(tmp_path, 2, (), main=True):
+        pass
+    assert (tmp_path / "metrics.jsonl").read_text() == "".join(lines[:2])
 
 
 def test_newest_and_best_checkpoints_are_kept(tmp_path: Path):

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from torch.utils.tensorboard import SummaryWriter
 
+from motus_adapters import replacing
 from motus_recipes.training.trackers import close_tracker, open_tracker
 
 FLUSH_EVERY = 100  # steps
@@ -29,7 +30,8 @@ class Metrics:
             return
         folder.mkdir(parents=True, exist_ok=True)
         lines = self.path.read_text().splitlines()[:step] if step else []
-        self.path.write_text("".join(f"{line}\n" for line in lines))
+        with replacing(self.path) as temporary:  # a kill leaves the lines of the steps before
+            temporary.write_text("".join(f"{line}\n" for line in lines))
         self._others = [open_tracker(name, folder) for name in trackers]
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step)
 
