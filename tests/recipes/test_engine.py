@@ -313,38 +313,6 @@ def test_a_run_beside_another_is_not_that_one(tmp_path: Path, monkeypatch: pytes
     assert find_run(Path("01-codec/metrics.jsonl")) == run
 
 
-def test_a_run_behind_a_link_goes_on_from_its_checkpoint(squares: Path, tmp_path: Path):
-    """As where `runs` is a link to a larger disk."""
-    few = ["stages.stage1.steps=4", "stages.stage1.batch=2", "engine.checkpoint_every=1"]
-    recipe, data = load_recipe("stage1", overrides=few), {"target": squares}
-
-    def stop(done: int, steps: int, note: object) -> None:
-        if done == 3:
-            raise KeyboardInterrupt
-
-    (tmp_path / "disk").mkdir()
-    (tmp_path / "runs").symlink_to("disk")
-    run = tmp_path / "runs" / "one"
-    with pytest.raises(KeyboardInterrupt):
-        train(recipe, run=run, data=data, on_progress=stop)
-    named = run / "01-stage1/checkpoints/step-00000003"
-    assert train(recipe, run=named, data=data, resume=True).stages[0].steps == 4
-
-
-def test_a_runs_folder_may_be_a_link_or_where_one_is(squares: Path, tmp_path: Path, monkeypatch):
-    few = ["stages.stage1.steps=1", "stages.stage1.batch=2"]
-    recipe, data = load_recipe("stage1", overrides=few), {"target": squares}
-    (tmp_path / "disk").mkdir()
-    (tmp_path / "run").symlink_to("disk")
-    train(recipe, run=tmp_path / "run", data=data)
-    monkeypatch.chdir(tmp_path / "disk")
-    Path("old.txt").touch()
-    train(recipe, run=Path(), data=data, force=True)
-    assert Path("run.json").is_file()
-    assert not Path("old.txt").exists()
-    assert (tmp_path / "run").is_symlink()
-
-
 def test_a_stage_starts_from_another_runs_stage(squares: Path, tmp_path: Path):
     few = ["stages.stage1.steps=2", "stages.stage1.batch=2"]
     train(load_recipe("stage1", overrides=few), run=tmp_path / "one", data={"target": squares})

@@ -251,3 +251,35 @@ def test_a_robot_whose_chunk_is_one_row_carries_out_that_one():
     one = BundleConfig("tiny", Window(2, 2.5, 1, 10.0), Layout(48, 48, {}), 10.0)
     assert _executed(one, None) == 1
     assert _executed(replace(one, rate=20.0), None) == 2
+
+
+def test_a_run_behind_a_link_goes_on_from_its_checkpoint(squares: Path, tmp_path: Path):
+    """As where `runs` is a link to a larger disk."""
+    few = ["stages.stage1.steps=4", "stages.stage1.batch=2", "engine.checkpoint_every=1"]
+    recipe, data = load_recipe("stage1", overrides=few), {"target": squares}
+
+    def stop(done: int, steps: int, note: object) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "runs").symlink_to("disk")
+    run = tmp_path / "runs" / "one"
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, run=run, data=data, on_progress=stop)
+    named = run / "01-stage1/checkpoints/step-00000003"
+    assert train(recipe, run=named, data=data, resume=True).stages[0].steps == 4
+
+
+def test_a_runs_folder_may_be_a_link_or_where_one_is(squares: Path, tmp_path: Path, monkeypatch):
+    few = ["stages.stage1.steps=1", "stages.stage1.batch=2"]
+    recipe, data = load_recipe("stage1", overrides=few), {"target": squares}
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "run").symlink_to("disk")
+    train(recipe, run=tmp_path / "run", data=data)
+    monkeypatch.chdir(tmp_path / "disk")
+    Path("old.txt").touch()
+    train(recipe, run=Path(), data=data, force=True)
+    assert Path("run.json").is_file()
+    assert not Path("old.txt").exists()
+    assert (tmp_path / "run").is_symlink()
