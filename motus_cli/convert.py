@@ -24,7 +24,7 @@ from motus_cli.train import train_on
 from motus_embodiments import UsageError
 
 Codec = Annotated[
-    str, Option("--codec", help="Codec for latent actions: shipped, a folder, or none")
+    str, Option("--codec", help="Codec for latent actions: shipped, its folder, a run, or none")
 ]
 CanvasWidth = Annotated[
     int, Option("--canvas-width", min=16, help="Widest canvas to store, in pixels")

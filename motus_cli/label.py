@@ -23,7 +23,7 @@ def label(
     console: Console,
     dataset: Annotated[Path, Argument(help="Unified dataset to label")],
     codec: Annotated[
-        str, Option("--codec", help="Codec for latent actions: shipped, or a folder")
+        str, Option("--codec", help="Codec for latent actions: shipped, its folder, or a run")
     ] = "shipped",
     flow: Flow = None,
     rates: Rates = None,
@@ -36,7 +36,7 @@ def label(
 ) -> Outcome:
     """Write latent actions into a dataset, with any codec.
 
-    Example: motus label data/pick --codec runs/full/01-codec/codec --force
+    Example: motus label data/pick --codec runs/full --force
     """
     from motus_adapters import label_dataset
 

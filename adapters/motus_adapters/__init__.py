@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from motus_adapters.health.page import draw_health as draw_health
     from motus_adapters.labels import SHIPPED as SHIPPED
     from motus_adapters.labels import Labeler as Labeler
+    from motus_adapters.labels import find_codec as find_codec
     from motus_adapters.labels import flow_of as flow_of
     from motus_adapters.labels import labeler_for as labeler_for
     from motus_adapters.outward import LAYOUTS as LAYOUTS
@@ -183,6 +184,7 @@ _HOMES = {
     "families": "sims",
     "find_entry": "sims",
     "fit_decoder": "deployment.latent_decoder",
+    "find_codec": "labels",
     "flow_of": "labels",
     "flow_canvas": "flow.canvases",
     "half_written": "unified.staging",
@@ -286,6 +288,7 @@ __all__ = [
     "draw_health",
     "environment_state",
     "families",
+    "find_codec",
     "find_entry",
     "fit_decoder",
     "flow_canvas",

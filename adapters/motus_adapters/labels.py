@@ -146,13 +146,30 @@ def flow_of(folder: Path) -> LearntFlow:
         return LearntFlow()
 
 
+def find_codec(name: str | Path) -> Path:
+    """The folder of a codec: itself, the one inside a stage or a run, or `shipped`.
+
+    Raises:
+        MissingError: There is none.
+    """
+    path = SHIPPED if str(name) == "shipped" and not Path(name).exists() else Path(name)
+    for place in (path, path / "codec", *sorted(path.glob("*/codec"))):
+        if (place / "codec.safetensors").is_file():
+            return place
+    raise MissingError(
+        f"no codec at {name}",
+        hint="name a run of `motus train`, a codec's folder (RUN/01-codec/codec), or `shipped`",
+        where=str(name),
+    )
+
+
 def labeler_for(
     codec: str | Path | None, flow: str | None = None, device: str = "cpu"
 ) -> Labeler | None:
-    """The labeler of a codec folder, of the shipped codec (`"shipped"`), or none.
+    """The labeler of a codec, or none.
 
     Args:
-        codec: Which.
+        codec: Which, as `find_codec` takes it.
         flow: How flow is estimated; left out, as the codec learnt it.
         device: Where networks run.
 
@@ -170,13 +187,7 @@ def labeler_for(
                 hint="name a codec, or leave the flow out",
             )
         return None
-    folder = SHIPPED if codec == "shipped" else Path(codec)
-    if not folder.is_dir() or not any(folder.iterdir()):
-        raise MissingError(
-            "this installation ships no codec" if codec == "shipped" else f"no codec in {folder}",
-            hint="name a codec folder with --codec, or write no latent actions: --codec none",
-            where=str(folder),
-        )
+    folder = find_codec(codec)
     learnt = flow_of(folder)
     choice = flow or learnt.choice
     method = _method(choice, device)  # what is wrong with it is told before anything is written
@@ -204,6 +215,6 @@ def _codec(folder: Path, device: str) -> Any:
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise DataError(
             f"{folder} holds no codec that can be read: {error}",
-            hint="name the folder that `motus train` wrote, such as RUN/01-codec/codec",
+            hint="copy it anew, or have `motus train` write it anew",
             where=str(folder),
         ) from error

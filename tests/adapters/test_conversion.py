@@ -145,7 +145,7 @@ def test_wrong_options(pusht_source, tmp_path, options, message):
 
 
 def test_missing_codec(pusht_source, tmp_path):
-    with pytest.raises(MissingError, match="no codec in"):
+    with pytest.raises(MissingError, match="no codec at"):
         convert(pusht_source, tmp_path / "set", card="pusht", codec=tmp_path / "none")
 
 

@@ -13,6 +13,7 @@ from motus_adapters import (
     UnifiedDataset,
     chain_canvases,
     convert,
+    find_codec,
     flow_canvas,
     flow_of,
     label_dataset,
@@ -303,18 +304,21 @@ def test_another_codec_needs_force(pusht_source, tmp_path, layouts, codecs):
 def test_what_cannot_be_labelled(tmp_path, codecs):
     with pytest.raises(DataError, match="does not exist"):
         label_dataset(tmp_path / "none", codecs[0])
-    with pytest.raises(MissingError, match="no codec in"):
+    with pytest.raises(MissingError, match="no codec at"):
         label_dataset(tmp_path, tmp_path)
     (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "codec.safetensors").write_bytes(b"cut")
     with pytest.raises(DataError, match="no codec that can be read"):
         _ = labeler_for(tmp_path).codec
 
 
-def test_shipped_codec_or_a_clear_word(monkeypatch, tmp_path):
-    monkeypatch.setattr("motus_adapters.labels.SHIPPED", tmp_path / "absent")
-    with pytest.raises(MissingError, match="ships no codec") as caught:
-        labeler_for("shipped")
-    assert "--codec none" in caught.value.hint
+def test_a_codec_is_found_in_its_stage_and_its_run(codecs, tmp_path):
+    inside = tmp_path / "run/01-codec/codec"
+    shutil.copytree(codecs[0], inside)
+    for place in (inside, inside.parent, tmp_path / "run"):
+        assert find_codec(place) == inside
+        assert labeler_for(place).codec == labeler_for(codecs[0]).codec
+    assert find_codec("shipped") == SHIPPED
 
 
 def test_the_shipped_codec_is_small_enough_to_ship():

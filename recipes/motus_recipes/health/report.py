@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from motus_adapters import SHIPPED, UnifiedDataset, flow_of
+from motus_adapters import UnifiedDataset, find_codec, flow_of
 from motus_embodiments import DataError, MissingError, UsageError
 from motus_model import LatentActionCodec, WeightsError, load_codec
 from motus_recipes.data.cache import Cached, open_cached, spread
@@ -122,23 +122,6 @@ class CodecHealth:
     twists: Sequence[Mapping[str, Any]]
     crossings: Sequence[Crossing]
     appearance: Sequence[Sensitivity]
-
-
-def find_codec(name: str | Path) -> Path:
-    """The folder of a codec: itself, the one inside a run or stage, or `shipped`.
-
-    Raises:
-        MissingError: There is none.
-    """
-    path = SHIPPED if str(name) == "shipped" and not Path(name).exists() else Path(name)
-    for place in (path, path / "codec", *sorted(path.glob("*/codec"))):
-        if (place / "codec.safetensors").is_file():
-            return place
-    raise MissingError(
-        f"no codec at {name}",
-        hint="name a folder that `motus train` wrote (RUN/01-codec/codec), or `shipped`",
-        where=str(name),
-    )
 
 
 def inspect_codec(
