@@ -82,8 +82,14 @@ def appearing(out: Path) -> Iterator[Path]:
     Otherwise it is gone, and what was there before stays.
 
     Raises:
-        UsageError: Another process is writing `out`.
+        UsageError: Another process is writing `out`, or it is the working directory.
     """
+    if out.exists() and out.samefile(Path.cwd()):
+        raise UsageError(
+            f"{out} is the folder that the command runs in, which cannot be replaced",
+            hint="name a folder in it",
+            where=str(out),
+        )
     out.parent.mkdir(parents=True, exist_ok=True)
     beside = out.parent / f".{out.name}.partial"
     beside.mkdir(exist_ok=True)

@@ -157,7 +157,8 @@ def read_official(path: Path) -> dict[str, Tensor]:
     path = path if path.is_file() else find_official(path)
     if not zipfile.is_zipfile(path):
         raise WeightsError(
-            f"{path} is no checkpoint that torch.save wrote; of other weights, name the folder"
+            f"{path} is no checkpoint that torch.save wrote, or is cut short; of other weights, "
+            "name the folder"
         )
     try:
         data = torch.load(path, map_location="cpu", weights_only=True, mmap=True)

@@ -246,7 +246,7 @@ def _hash(weights: Weights) -> str:
 
 
 def _beside(out: Path, name: str) -> Path:
-    return out.with_name(f"{out.name}-{name}")
+    return out.parent / f"{out.name}-{name}"
 
 
 def _newest(target: str) -> Path:

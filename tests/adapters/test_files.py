@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from motus_adapters.files import appearing
+from motus_embodiments import UsageError
 
 
 def folder(path: Path, text: str) -> Path:
@@ -31,6 +32,14 @@ def test_what_a_killed_process_had_replaced_is_in_nobodys_way(tmp_path):
         folder(place, "now")
     assert (tmp_path / "out" / "file").read_text() == "now"
     assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
+
+
+def test_the_folder_one_is_in_is_refused_before_any_work(tmp_path, monkeypatch):
+    monkeypatch.chdir(folder(tmp_path / "here", "mine"))
+    for name in (".", "../here"):
+        with pytest.raises(UsageError, match="the command runs in"), appearing(Path(name)):
+            pytest.fail("the work was begun")
+    assert [entry.name for entry in (tmp_path / "here").iterdir()] == ["file"]
 
 
 def test_a_rename_that_fails_takes_nothing_away(tmp_path, monkeypatch):

@@ -206,7 +206,7 @@ def test_a_pickle_with_code_is_refused_and_not_run(motus, tmp_path, capsys):
     [
         (lambda p: None, "there is no"),
         (lambda p: p.mkdir(), "no checkpoint that motus knows"),
-        (lambda p: p.write_bytes(b"no pickle"), "can't be read as weights alone"),
+        (lambda p: p.write_bytes(b"no pickle"), "no checkpoint that torch.save wrote"),
         (lambda p: torch.save([1, 2], p), "holds no dict of tensors"),
         (lambda p: torch.save({"module": {"a": 1}}, p), "not a tensor"),
         (lambda p: torch.save({"module": {"a": torch.zeros(1)}}, p), "no key"),

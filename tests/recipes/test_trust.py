@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from motus_adapters import UnifiedDataset
 from motus_embodiments import DataError, MismatchError, UsageError
 from motus_recipes import compare, evaluate
 from motus_recipes.evaluation.closed_loop import read_evaluation_file
@@ -164,7 +165,9 @@ def test_a_simulator_that_is_killed_costs_one_episode_and_is_named(toys, workers
     assert "died (exit -9)" in (report.results[1].crash or "")
 
 
-def test_baselines_and_a_policy_run_under_one_protocol(toys, squares: Path, untrained, tmp_path):
+def test_baselines_and_a_policy_run_under_one_protocol(
+    toys, squares: Path, untrained, tmp_path, monkeypatch
+):
     policy = untrained(tmp_path / "policy", "pusht", {"head": (48, 48)})
     reports = {
         name: evaluate(name, ENV, 2, opener=toys.slide)
@@ -182,6 +185,9 @@ def test_baselines_and_a_policy_run_under_one_protocol(toys, squares: Path, untr
         evaluate(f"replay:{squares}", ENV, 1, opener=toys.faster)
     with pytest.raises(DataError):
         evaluate(f"replay:{tmp_path / 'nowhere'}", ENV, 1, opener=toys.slide)
+    monkeypatch.setattr(UnifiedDataset, "arrays", lambda dataset, episode: {})
+    with pytest.raises(DataError, match="no actions to replay"):
+        evaluate(f"replay:{squares}", ENV, 1, opener=toys.slide)
 
 
 def test_a_comparison_is_paired_where_seeds_are_the_same(toys, squares: Path, tmp_path: Path):
@@ -198,6 +204,12 @@ def test_a_comparison_is_paired_where_seeds_are_the_same(toys, squares: Path, tm
     assert apart.differences[0].pairs == 0
     assert (apart.differences[0].low, apart.differences[0].high) == newcombe(0, 6, 8, 8)
     assert any("seeds" in remark for remark in apart.remarks)
+    evaluate("expert", ENV, 8, opener=toys.slide, out=c, force=True)
+    document = json.loads(c.read_text())
+    for number, crashed in ((7, 0), (5, 1)):  # six are compared
+        document["results"][number]["crash"] = "out of memory"
+        c.write_text(json.dumps(document))
+        assert compare(a, c).differences[0].crashed == crashed
     folders = [tmp_path / "old", tmp_path / "new"]
     for folder, file in zip(folders, (a, b), strict=True):
         folder.mkdir()

@@ -23,7 +23,7 @@ class Difference:
         only_a: Pairs that a alone solved.
         only_b: Pairs that b alone solved.
         p_value: That they solve pairs equally often (exact McNemar); None without pairs.
-        crashed: Episodes of either that crashed, counted as failures.
+        crashed: Of the episodes compared, those that crashed; they count as failures.
     """
 
     env: str
@@ -111,8 +111,9 @@ def read_evaluations(path: Path) -> dict[str, EvalReport]:
 def _difference(one: EvalReport, other: EvalReport) -> Difference:
     """Over the seeds that both have; where there are none, over all episodes of each."""
     a, b = ({e.seed: e.success for e in report.results} for report in (one, other))
-    crashed = one.crashed + other.crashed
     shared = sorted({*a} & {*b})
+    compared = (e for report in (one, other) for e in report.results)
+    crashed = sum(e.crash is not None for e in compared if not shared or e.seed in shared)
     if not shared:
         low, high = newcombe(one.successes, one.episodes, other.successes, other.episodes)
         more = other.rate - one.rate

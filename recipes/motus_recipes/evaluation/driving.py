@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from motus_adapters import Observation, Policy, Simulator, UnifiedDataset, weights_hash
-from motus_embodiments import ActionAdapter, MismatchError, UsageError, load_card
+from motus_embodiments import ActionAdapter, DataError, MismatchError, UsageError, load_card
 from motus_recipes.data.mixture import seeds
 from motus_recipes.evaluation.lerobot_driver import WEIGHTS, LeRobotDriver, lerobot_weights_hash
 from motus_recipes.evaluation.sheet import Sheet, measure, subgoals_of
@@ -151,7 +151,7 @@ class ReplayDriver:
     def reset(self, seed: int) -> None:
         """Begin the recorded episode whose number is the seed's rest."""
         arrays = self._dataset.arrays(seed % len(self._dataset.episodes))
-        self._actions = self._adapter.decode_action(arrays["action"], arrays["state"])
+        self._actions = self._adapter.decode_action(arrays["action"], arrays.get("state"))
         self._next = 0
 
     def actions(self, simulator: Simulator, observation: Observation) -> Float[np.ndarray, "t a"]:
@@ -232,6 +232,7 @@ def make_driver(
     Raises:
         UsageError: The folder is LeRobot's, and was not named so.
         MismatchError: It is for another robot than the simulator's, or another control rate.
+        DataError: There is no such dataset or policy, or no action in the dataset.
     """
     if policy == EXPERT:
         return ExpertDriver()
@@ -245,6 +246,8 @@ def make_driver(
                 f"{dataset.path} was recorded at {dataset.meta.rate:g} Hz, "
                 f"{simulator.name} runs at {simulator.rate:g} Hz"
             )
+        if "action" not in dataset.arrays(0):
+            raise DataError(f"{dataset.path} has no actions to replay", where=str(dataset.path))
         return ReplayDriver(dataset)
     if policy.startswith(LEROBOT):
         return LeRobotDriver(Path(policy.removeprefix(LEROBOT)), simulator, device, instruction)
