@@ -7,7 +7,9 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
+
+from typer.models import OptionInfo
 
 from motus_cli.console import Console, Outcome
 from motus_cli.options import COMMON
@@ -48,7 +50,7 @@ def command(function: Callable[..., Outcome]) -> Callable[..., int]:
         console = Console(json=json, quiet=quiet or others, verbose=verbose, debug=debug)
         console.set_up_logging()
         arguments = {name: _at_home(value) for name, value in arguments.items()}
-        _check_finite(arguments)
+        _check_finite(own, arguments)
         try:
             outcome = function(console, **arguments)
         except MotusError:
@@ -72,13 +74,19 @@ def _flowing(text: str) -> str:
     return "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
 
 
-def _check_finite(arguments: Mapping[str, Any]) -> None:
+def _check_finite(own: list[inspect.Parameter], arguments: Mapping[str, Any]) -> None:
     """Refuse inf, which passes wherever an option has no upper bound, and nan where it has none."""
-    for name, value in arguments.items():
+    for parameter in own:
+        value = arguments[parameter.name]
         for number in value if isinstance(value, list | tuple) else (value,):
             if isinstance(number, float) and not math.isfinite(number):
-                option = f"--{name.replace('_', '-')}"
-                raise UsageError(f"{option} is {number}", hint="give a finite number")
+                raise UsageError(f"{_option(parameter)} is {number}", hint="give a finite number")
+
+
+def _option(parameter: inspect.Parameter) -> str:
+    """What a parameter is called on the command line; Typer keeps the first name as a default."""
+    told = next((t for t in get_args(parameter.annotation) if isinstance(t, OptionInfo)), None)
+    return parameter.name if told is None else str(told.default)
 
 
 def _at_home(value: Any) -> Any:

@@ -215,6 +215,6 @@ def _codec(folder: Path, device: str) -> Any:
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise DataError(
             f"{folder} holds no codec that can be read: {error}",
-            hint="copy it anew, or have `motus train` write it anew",
+            hint="--codec shipped is the one that comes with motus",
             where=str(folder),
         ) from error

@@ -61,7 +61,12 @@ def test_a_report_is_printed_as_a_table_with_the_next_command_on_stderr(motus, c
 
 @pytest.mark.parametrize(
     ("command", "option"),
-    [(("serve", "policies/a"), "--message"), (CONVERT, "--rate"), (("plan",), "--utilisation")],
+    [
+        (("serve", "policies/a"), "--message"),
+        (CONVERT, "--rate"),
+        (("label", "data/a"), "--rate"),
+        (("plan",), "--utilisation"),
+    ],
 )
 @pytest.mark.parametrize("number", ["nan", "inf", "-inf"])
 def test_a_number_that_is_none_is_refused(motus, converting, command, option, number):
@@ -69,6 +74,7 @@ def test_a_number_that_is_none_is_refused(motus, converting, command, option, nu
     ran = motus(*command, option, number, "--json")
     assert ran.code == 2
     assert ran.document["error"]["code"] == "usage"
+    assert option in ran.document["error"]["message"]
 
 
 def test_json_is_one_document_and_nan_is_null(motus, converting):
