@@ -55,10 +55,11 @@ def serve(
         UsageError: When the address cannot be had.
         MotusError: What `open_actor` raises.
     """
+    signals = (signal.SIGTERM, signal.SIGINT)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # they wait for their handlers
 
     async def until_signal() -> ServeReport:
         loop, stop = asyncio.get_running_loop(), asyncio.Event()
-        signals = (signal.SIGTERM, signal.SIGINT)
 
         def told_to_stop() -> None:
             stop.set()
@@ -67,9 +68,13 @@ def serve(
 
         for number in signals:
             loop.add_signal_handler(number, told_to_stop)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return await run(open_actor, where, limits, stop=stop, on_ready=on_ready)
 
-    return asyncio.run(until_signal())
+    try:
+        return asyncio.run(until_signal())
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 async def run(
