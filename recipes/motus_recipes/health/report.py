@@ -218,10 +218,11 @@ def _own_head(dataset: UnifiedDataset, about: Mapping[str, Any]) -> int | None:
         for head, name in enumerate(about.get("own_heads", ()), 1)
         if data[name]["robot"] == meta.card.name and name not in about["unlabelled"]
     }
-    nearest = sorted(
-        heads, key=lambda n: (data[n]["hash"] != meta.source.hash, data[n]["level"] != meta.level)
-    )
-    return heads[nearest[0]] if nearest else None
+
+    def distance(name: str) -> tuple[bool, bool]:
+        return data[name]["hash"] != meta.source.hash, data[name]["level"] != meta.level
+
+    return heads[min(heads, key=distance)] if heads else None
 
 
 def _measure(
