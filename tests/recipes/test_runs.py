@@ -143,6 +143,23 @@ def test_datasets_are_found_and_checked(squares: Path, tmp_path, monkeypatch, wr
     assert not (tmp_path / "run").exists()
 
 
+def test_what_a_recipe_can_do_without_may_lie_nowhere(tmp_path, monkeypatch, write):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "data" / "pick", episodes=2)
+    where = ["datasets.anchor.path=data/moves", "datasets.anchor.required=false"]
+    recipe = load_recipe("full", overrides=[*SMALL, *where])
+    report = train(recipe, run=tmp_path / "run", dry_run=True)
+    assert report.data == {"target": Path("data/pick")}
+    assert "anchor" in report.skipped
+    with pytest.raises(DataError, match="elsewhere does not exist"):
+        train(recipe, run=tmp_path / "run", data={"anchor": Path("elsewhere")}, dry_run=True)
+    moves = write(tmp_path / "data" / "moves", episodes=2, level=4)
+    assert train(recipe, run=tmp_path / "run", dry_run=True).data["anchor"] == Path("data/moves")
+    (moves / "meta/motus.json").rename(moves / "meta/gone.json")
+    with pytest.raises(DataError, match="data/moves"):
+        train(recipe, run=tmp_path / "run", dry_run=True)
+
+
 def test_what_may_be_meant_must_be_said(tmp_path: Path, monkeypatch, write):
     """Anchoring data go with the target's robot; two targets are a question."""
     monkeypatch.chdir(tmp_path)

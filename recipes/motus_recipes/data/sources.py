@@ -34,6 +34,8 @@ def find_datasets(
     robot = None
     for name, spec in sorted(specs.items(), key=lambda entry: -entry[1].level):
         path = given.get(name) or (Path(spec.path) if spec.path else _by_level(name, spec, robot))
+        if path is not None and not spec.required and name not in given and not path.exists():
+            path = None  # where the recipe would have it
         if path is not None:
             meta = UnifiedDataset(path).meta
             if meta.level != spec.level:
