@@ -1,6 +1,7 @@
 """The latent-action codec: optical flow of one step as 14 numbers, and back (paper 4.3.5).
 
 Loss = flow reconstruction + 1.0 |motion - predicted motion|^2 on labelled samples + 1e-6 KL.
+Where the same motion is also seen under other looks: + 10 x the share by which the latents differ.
 What is twice as fast should be twice the latent. So views come to the trunk at unit size, the
 trunk's part of the latent is scaled by the flow's size, and the decoder does the same backwards.
 """
@@ -19,6 +20,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from motus_model.codec_trunks import ConvolutionalTrunk, DeepCompression, DeepCompressionTrunk
+from motus_model.layers import in_own_precision
 
 Flow = Float[Tensor, "b 2 h w"]
 Latent = Float[Tensor, "b 14"]
@@ -28,9 +30,11 @@ MotionFrame = Literal["base", "camera", "wrist"]
 LATENT_WIDTH = 14  # paper, section 4.3.5
 MOTION_WEIGHT = 1.0  # lambda_a, paper's Implementation Details
 KL_WEIGHT = 1e-6  # beta, there too
+AGREEMENT_WEIGHT = 10.0  # of two looks, ours: decisions/0007
 
 _STILL = 0.02  # of the usual flow; below it, size means nothing
 _LOG_VARIANCE = (-20.0, 1.0)  # the noise of a latent stays small beside one of usual size
+_RIDGE = 1e-3  # of the mean variance, added to each: a batch may hold fewer steps than numbers
 _SOFT = 1e-2  # percent of a view's width; the error is rounded off below it
 
 
@@ -76,6 +80,7 @@ class CodecLoss(NamedTuple):
     reconstruction: Float[Tensor, " b"]
     motion: Float[Tensor, " b"]
     kl: Float[Tensor, " b"]
+    agreement: Float[Tensor, " b"]
 
 
 class LatentActionCodec(nn.Module):
@@ -184,23 +189,32 @@ class LatentActionCodec(nn.Module):
         motion: Float[Tensor, "b m"],
         labelled: Float[Tensor, "b m"],
         noise: Latent,
+        twin: Flow | None = None,
     ) -> CodecLoss:
-        """The paper's loss of each sample.
+        """The paper's loss of each sample; with a twin, also how far the two looks agree.
 
         Args:
             flow: Flow canvases.
             motion: True motion of the same steps.
             labelled: Weight of each motion number; 0 wherever a sample gives none.
             noise: Standard normal, for the latent.
+            twin: Flow of the same steps under other looks: what has to be drawn from the latent of
+                `flow`, so that what the looks add to flow is not worth a place in it.
         """
         mean, log_variance = self.encode(flow)
         latent = mean + noise * (0.5 * log_variance).exp()
-        reconstruction = self.flow_error(self.decode(latent), flow)
+        reconstruction = self.flow_error(self.decode(latent), flow if twin is None else twin)
         wanted = motion / self.motion_size
         label_loss = ((self.motion_head(latent) - wanted).square() * labelled).mean(1)
         kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(-1)
-        total = reconstruction + MOTION_WEIGHT * label_loss + KL_WEIGHT * kl
-        return CodecLoss(total, reconstruction, label_loss, kl)
+        agreement = torch.zeros_like(kl) if twin is None else _apart(mean, self.encode(twin)[0])
+        total = (
+            reconstruction
+            + MOTION_WEIGHT * label_loss
+            + KL_WEIGHT * kl
+            + AGREEMENT_WEIGHT * agreement
+        )
+        return CodecLoss(total, reconstruction, label_loss, kl, agreement)
 
     def flow_error(self, rebuilt: Flow, flow: Flow) -> Float[Tensor, " b"]:
         """End-point error as a share of zero flow's, mean over the views that show something.
@@ -287,6 +301,22 @@ def load_codec(folder: Path) -> LatentActionCodec:
             "or train the codec anew"
         ) from error
     return codec.eval()
+
+
+def _apart(one: Latent, other: Latent) -> Float[Tensor, " b"]:
+    """How far two looks are apart, as a share of how far any two motions of the batch are.
+
+    Squared, and measured after Mahalanobis: a linear map of the latents leaves it as it is, so no
+    direction can be stretched to make the noise in all others count for little.
+    """
+    with in_own_precision(one.device.type):
+        both = torch.cat([one, other]).float()
+        centred = both - both.mean(0)
+        spread = centred.T @ centred / len(both)
+        spread = spread + _RIDGE * spread.diagonal().mean() * torch.eye(len(spread)).to(spread)
+        difference = both[: len(one)] - both[len(one) :]
+        lengths = (difference * torch.linalg.solve(spread, difference.T).T).sum(1)
+        return lengths / (2 * len(spread))
 
 
 def _masks(config: CodecConfig) -> Float[Tensor, "v h w"]:

@@ -125,7 +125,11 @@ def describe(recipe: Recipe) -> dict[str, Any]:
 def _alone(data: dict[str, Any], stage: str) -> dict[str, Any]:
     """A recipe of one stage of another, with the datasets that it names."""
     stages = [entry for entry in data["stages"] if entry["name"] == stage]
-    named = {source for entry in stages for source in entry["sources"]}
+    named = {
+        name
+        for entry in stages
+        for name in (*entry["sources"], *entry.get("codec", {}).get("twins", {}).values())
+    }
     datasets = {name: spec for name, spec in data["datasets"].items() if name in named}
     return {**data, "name": stage, "datasets": datasets, "stages": stages}
 

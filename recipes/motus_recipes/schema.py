@@ -39,7 +39,7 @@ class DatasetSpec(_Frozen):
     Attributes:
         level: Rung of the data pyramid that it must come from.
         path: Its folder; left out, it is looked for under ./data by its level.
-        required: Whether the recipe can do without it.
+        required: Whether the recipe cannot do without it.
     """
 
     level: int = Field(ge=1, le=6)
@@ -109,6 +109,8 @@ class CodecSpec(_Frozen):
         own_heads: Whether each source also teaches a head of its own along its arms' bases, and
             another by its mirror images.
         unlabelled: Sources whose true motion is never shown.
+        twins: Source to a dataset of the same motion under other looks: each step is seen as
+            either shows it, and its latent is to be the same.
         held_out: Share of each source's episodes, the last ones, that it never trains on.
         autoencoder: Folder or hub name of a deep-compression autoencoder (DC-AE, the paper's),
             which stays frozen; left out, the codec has small convolutions of its own.
@@ -119,6 +121,7 @@ class CodecSpec(_Frozen):
     frame: MotionFrame = "base"
     own_heads: bool = False
     unlabelled: tuple[str, ...] = ()
+    twins: dict[str, str] = {}
     held_out: float = Field(default=0.1, gt=0, lt=1)
     autoencoder: str | None = None
     flow: str = "dis"
@@ -217,6 +220,11 @@ class Stage(_Frozen):
     lora: Lora | None = None
     start: str | None = None
 
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """All that it reads: its sources, then their twins."""
+        return (*self.sources, *self.codec.twins.values())
+
     @model_validator(mode="after")
     def _has_its_backbone(self) -> "Stage":
         if (self.objective == "idm") != (self.backbone is not None):
@@ -288,8 +296,8 @@ class RecipeSpec(_Frozen):
     @model_validator(mode="after")
     def _known_sources(self) -> "RecipeSpec":
         for stage in self.stages:
-            for source in stage.sources:
-                if source not in self.datasets:
+            for name in stage.datasets:
+                if name not in self.datasets:
                     told = f"stage '{stage.name}' names a dataset that the recipe lacks:"
-                    raise _unknown(told, source, self.datasets)
+                    raise _unknown(told, name, self.datasets)
         return self

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from motus_model import LATENT_WIDTH, CodecConfig, LatentActionCodec, load_codec
+from motus_model.codec import AGREEMENT_WEIGHT, _apart
 
 VIEWS = ((0, 0, 16, 10), (0, 10, 16, 6))
 CONFIG = CodecConfig(size=(16, 16), views=VIEWS, widths=(4, 8), hidden=16)
@@ -131,6 +132,43 @@ def test_the_loss_is_the_sum_of_its_parts(codec):
     torch.testing.assert_close(loss.total, expected)
     again = codec(flows(8), torch.zeros(8, 14), labelled, noise)
     assert torch.equal(loss.reconstruction, again.reconstruction)
+
+
+def test_latents_of_two_looks_are_asked_to_agree(codec):
+    flow, motion, noise = flows(8), torch.zeros(8, 14), torch.zeros(8, 14)
+    twin = flow + 0.3 * flows(8).flip(0)
+    alone, same, apart = (codec(flow, motion, motion, noise, *of) for of in ((), (flow,), (twin,)))
+    assert torch.equal(same.total, alone.total)
+    one = codec.encode(flow)[0]
+    assert float(same.agreement.detach().abs().max()) == 0
+    assert float(apart.agreement.detach().min()) > 0
+    torch.testing.assert_close(apart.reconstruction, codec.flow_error(codec.decode(one), twin))
+    parts = apart.reconstruction + 1e-6 * apart.kl + AGREEMENT_WEIGHT * apart.agreement
+    torch.testing.assert_close(apart.total, parts)
+
+
+def test_agreement_is_a_share_of_what_two_motions_are_apart():
+    generator = torch.Generator().manual_seed(0)
+    one, noise = torch.randn(2, 4000, LATENT_WIDTH, generator=generator)
+    strangers = _apart(one, noise)
+    assert float(strangers.mean()) == pytest.approx(1, abs=0.02)
+    close = _apart(one, one + 0.1 * noise)
+    assert float(close.mean()) == pytest.approx(0.005, rel=0.05)
+    # Whatever the directions of the latent are, and however long: no loss for making one longer.
+    turn = torch.linalg.qr(torch.randn(LATENT_WIDTH, LATENT_WIDTH, generator=generator))[0]
+    stretch = turn * torch.linspace(1, 6, LATENT_WIDTH)
+    stretched = _apart(one @ stretch, (one + 0.1 * noise) @ stretch)
+    torch.testing.assert_close(stretched.mean(), close.mean(), rtol=0.02, atol=0)
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_agreement_of_few_steps_is_finite(codec, steps):
+    flow = flows(8)[:steps]
+    nothing = torch.zeros(steps, 14)
+    loss = codec(flow, nothing, nothing, nothing, flow * 1.1)
+    loss.total.mean().backward()
+    assert torch.isfinite(loss.agreement).all()
+    assert all(p.grad is None or torch.isfinite(p.grad).all() for p in codec.parameters())
 
 
 def test_flow_of_any_number_of_steps(codec):

@@ -2,13 +2,14 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from motus_adapters import UnifiedDataset
-from motus_embodiments import DataError, MissingError, UsageError
+from motus_embodiments import DataError, MissingError, UsageError, load_card
 from motus_model import CodecConfig, LatentActionCodec, load_codec
 from motus_recipes import draw_codec_health, inspect_codec, load_recipe
 from motus_recipes.data.cache import open_cached
@@ -16,7 +17,14 @@ from motus_recipes.health import baselines
 from motus_recipes.health.baselines import components
 from motus_recipes.health.brief import brief_health
 from motus_recipes.health.codes import compare, read_codes
-from motus_recipes.health.crossing import CANDIDATES, _changed, _head, _retrieved, _same
+from motus_recipes.health.crossing import (
+    CANDIDATES,
+    _changed,
+    _head,
+    _retrieved,
+    _same,
+    sensitivities,
+)
 from motus_recipes.health.probes import Steps, curved_probe, folds, linear_probe, r2
 from motus_recipes.health.report import OWN_HEAD, _own_head
 from motus_recipes.training.codec_training import Labels
@@ -110,6 +118,28 @@ def test_what_looks_otherwise_is_named():
     assert _changed("texture=1,light=2", "texture=1,light=3") == "light"
     assert _changed("", "texture=1,colour=2") == "colour texture"
     assert _changed("texture=1", "texture=1") == ""
+
+
+def test_looks_move_a_latent_by_a_share_of_what_motion_does():
+    rng = np.random.default_rng(0)
+    state = rng.normal(size=(500, 3))
+    data = {
+        name: SimpleNamespace(card=load_card(card), state=state)
+        for name, card in (("one", "franka"), ("two", "franka"), ("other", "ur5e"))
+    }
+    paths = {
+        name: SimpleNamespace(meta=SimpleNamespace(options={"appearance": f"texture={at},light=1"}))
+        for at, name in enumerate(data)
+    }
+    sizes = np.array([10.0, *[1.0] * 13])  # one number covers up the others
+    motion = rng.normal(size=(500, 14)) * sizes
+    noise = np.r_[0.0, [0.1] * 13] * rng.normal(size=(500, 14))
+    codes = {"one": motion, "two": motion + noise, "other": motion}
+    (row,) = sensitivities(paths, data, codes)
+    assert (row.robot, row.changed, row.steps) == ("franka", "texture", 500)
+    assert row.share == pytest.approx(13 * 0.01 / (2 * (100 + 13)), rel=0.1)
+    assert row.length == pytest.approx(row.share**0.5)
+    assert row.unit_length == pytest.approx((13 / 14 * 0.01 / 2) ** 0.5, rel=0.05)
 
 
 @pytest.fixture(scope="module")

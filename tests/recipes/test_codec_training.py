@@ -1,5 +1,6 @@
 """A codec's batches and labels: the mixture is exact, a mirror is a mirror, axes are turned."""
 
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -196,6 +197,65 @@ def test_half_of_the_steps_are_shown_backwards():
     assert 0 < int(turned.sum()) < len(rows)
     assert torch.equal(flow[~turned], plain[~turned])
     assert torch.equal(motion[turned], -still[turned])
+
+
+def twins(**changes) -> CodecObjective:
+    """Two sources, of which the first also has the flow of other looks."""
+    data = {"a": dataset("a"), "b": dataset("bb"), "again": dataset("a")}
+    data["again"].flow = data["a"].flow + np.float16(0.5)
+    changes["codec"] = {"twins": {"a": "again"}} | changes.get("codec", {})
+    return CodecObjective(data, Stage.model_validate(STAGE | changes), torch.device("cpu"))
+
+
+def test_each_step_is_seen_as_either_twin_shows_it():
+    made = twins()
+    assert list(made.data) == ["a", "b"]
+    assert set(made.mixture(0).taken(3)) == {"a", "b"}
+    rows = made.mixture(0).draw(0)
+    flow, _, _, _, other = made.inputs(rows, train=False)
+    for row, shown, drawn in zip(rows, flow, other, strict=True):
+        looks = [made.data[row.source].flow[row.window]] * 2
+        if row.source == "a":
+            looks[1] = made.twins["a"].flow[row.window]
+        for at, seen in zip(
+            (0, 1), (drawn, shown) if row.slot % 2 else (shown, drawn), strict=True
+        ):
+            np.testing.assert_array_equal(seen, looks[at])
+    assert {row.slot % 2 for row in rows if row.source == "a"} == {0, 1}
+
+
+def test_twins_are_turned_alike(monkeypatch):
+    import motus_recipes.training.codec_training as training
+
+    monkeypatch.setattr(training, "head_axes", lambda card: np.eye(3)[None])
+    made = twins(codec={"frame": "camera"})
+    made.twins["a"].flow = made.data["a"].flow
+    rows = made.mixture(0).draw(0)
+    flow, _, _, _, other = made.inputs(rows, train=True)
+    assert torch.equal(flow, other)
+    assert not torch.equal(flow, made.inputs(rows, train=False)[0])
+    loss = made.module(*made.inputs(rows, train=True))
+    assert float(loss.agreement.detach().max()) == 0
+
+
+def test_a_twin_is_the_same_motion_step_by_step():
+    data = {"a": dataset("a"), "b": dataset("bb"), "again": dataset("other")}
+    stage = Stage.model_validate(STAGE | {"codec": {"twins": {"a": "again"}}})
+    with pytest.raises(DataError, match="'other' is no twin of 'a': it is not the same") as error:
+        CodecObjective(data, stage, torch.device("cpu"))
+    assert "--appearance" in (error.value.hint or "")
+    del data["again"]  # an optional dataset that is not there
+    assert not CodecObjective(data, stage, torch.device("cpu")).twins
+    with pytest.raises(DataError, match="no source 'c' to have a twin"):
+        twins(codec={"twins": {"c": "again"}})
+
+
+def test_twins_of_unlabelled_sources_count_as_unlabelled(tmp_path):
+    made = twins(codec={"twins": {"a": "again"}, "unlabelled": ["a"], "own_heads": True})
+    made.finish(tmp_path)
+    about = json.loads((tmp_path / "codec/config.json").read_text())["about"]
+    assert about["unlabelled"] == ["a", "again"]
+    assert about["own_heads"] == ["a", "b"]
 
 
 def test_a_mirror_twice_is_nothing():

@@ -61,6 +61,7 @@ class Sensitivity:
         steps: Steps compared.
         share: Mean squared change of the latent, as a share of that between any two motions.
         length: Its root: the change as a share of the distance between any two motions.
+        unit_length: The same with each number at unit size, so that none covers up the others.
     """
 
     robot: str
@@ -68,6 +69,7 @@ class Sensitivity:
     steps: int
     share: float
     length: float
+    unit_length: float
 
 
 def crossings(
@@ -172,10 +174,11 @@ def sensitivities(
             changed = _changed(*(str(_looks(paths[n])) for n in (one, other)))
             if not changed:
                 continue
-            difference = ((codes[one] - codes[other]) ** 2).sum(1).mean()
-            usual = 2 * (codes[one].var(0).sum() + codes[other].var(0).sum()) / 2
-            share = float(difference / max(usual, 1e-12))
-            yield Sensitivity(a.card.name, changed, len(codes[one]), share, share**0.5)
+            change = ((codes[one] - codes[other]) ** 2).mean(0)
+            usual = codes[one].var(0) + codes[other].var(0)  # what two motions are apart, squared
+            share = float(change.sum() / max(usual.sum(), 1e-12))
+            even = float((change / usual.clip(1e-12)).mean())
+            yield Sensitivity(a.card.name, changed, len(codes[one]), share, share**0.5, even**0.5)
 
 
 def _looks(dataset: UnifiedDataset) -> str:

@@ -107,31 +107,40 @@ class CodecObjective:
         """A codec for the stage's data, with its initial weights.
 
         Args:
-            data: By the recipe's names.
+            data: By the recipe's names: the sources, and the twins of some.
             stage: What trains, and on what.
             device: Where it trains.
             about: What the codec's folder says of its making, beside what is held out.
         """
-        self.data, self.stage, self.device, self.about = data, stage, device, dict(about or {})
+        self.stage, self.device, self.about = stage, device, dict(about or {})
         spec = stage.codec
-        for name in spec.unlabelled:
+        for name in (*spec.unlabelled, *spec.twins):
             if name not in stage.sources:
+                what = "to be left unlabelled" if name in spec.unlabelled else "to have a twin"
                 raise DataError(
-                    f"stage '{stage.name}' has no source '{name}' to be left unlabelled",
+                    f"stage '{stage.name}' has no source '{name}' {what}",
                     hint=f"its sources: {', '.join(stage.sources)}",
                 )
+        self.data = {name: data[name] for name in stage.sources if name in data}
+        self.twins = {
+            name: data[twin]
+            for name, twin in spec.twins.items()
+            if name in self.data and twin in data
+        }
+        for name, twin in self.twins.items():
+            _check_twin(self.data[name], twin)
         self.labels = {
             name: read_labels(cached, spec.frame, shown=name not in spec.unlabelled)
-            for name, cached in data.items()
+            for name, cached in self.data.items()
         }
         # What each source teaches, by head: the first is that of all robots, then come its own,
         # and, in the same order, those of its mirror images.
         self.taught = {name: {0: labels} for name, labels in self.labels.items()}
         if spec.own_heads:
-            for head, (name, cached) in enumerate(data.items(), 1):
+            for head, (name, cached) in enumerate(self.data.items(), 1):
                 own = read_labels(cached, "base", shown=name not in spec.unlabelled)
-                self.taught[name] |= {head: own, len(data) + head: own}
-        self.heads = 1 + 2 * len(data) * spec.own_heads
+                self.taught[name] |= {head: own, len(self.data) + head: own}
+        self.heads = 1 + 2 * len(self.data) * spec.own_heads
         config = CodecConfig(
             views=tuple(FLOW_BOXES.values()),
             motion=14 * self.heads,
@@ -145,7 +154,7 @@ class CodecObjective:
                 str(error), hint=f"stages.{stage.name}.codec.autoencoder names another place"
             ) from error
         flow, motion, mask = [], [], []
-        for name, cached in data.items():
+        for name, cached in self.data.items():
             train, _ = cached.split(spec.held_out)
             rows = spread(train, SAMPLE)
             flow.append(np.asarray(cached.flow[rows], np.float32))
@@ -157,7 +166,7 @@ class CodecObjective:
         )
         usual = self.module.motion_size[:14].cpu().numpy()
         self.care = {
-            name: _care(labels.motion[data[name].split(spec.held_out)[0]], usual)
+            name: _care(labels.motion[self.data[name].split(spec.held_out)[0]], usual)
             for name, labels in self.labels.items()
         }
 
@@ -183,9 +192,13 @@ class CodecObjective:
             shown=self.shown,
         )
 
-    def inputs(self, rows: Sequence[Row], *, train: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Flow, motion, how much each motion number counts, and noise for the latents."""
-        flow = np.stack([self.data[row.source].flow[row.window] for row in rows])
+    def inputs(self, rows: Sequence[Row], *, train: bool) -> tuple[Tensor, ...]:
+        """Flow, motion, how much each motion number counts, and noise for the latents.
+
+        Where sources have twins, also the flow to be drawn: each second step shows the twin and
+        is drawn as the source, the others the reverse. Without a twin it is the same.
+        """
+        flow = np.stack([[look.flow[row.window] for look in self._looks(row)] for row in rows])
         flow = flow.astype(np.float32)
         motion, masks = self._motion([(row.source, row.window) for row in rows])
         sources = generators(rows)
@@ -201,11 +214,9 @@ class CodecObjective:
             weights *= (slots < self.shown)[:, None, None] * self.stage.batch / max(1, self.shown)
         noise = draw_normal(sources, LATENT_WIDTH)
         wide = (part.reshape(len(rows), -1) for part in (motion, weights.astype(np.float32)))
-        arrays = (flow, *wide, noise.numpy())
-        flows, motions, labelled, noises = (
-            torch.from_numpy(array).to(self.device) for array in arrays
-        )
-        return flows, motions, labelled, noises
+        flow, *twin = flow.swapaxes(0, 1)
+        arrays = (flow, *wide, noise.numpy(), *twin)
+        return tuple(torch.from_numpy(array).to(self.device) for array in arrays)
 
     @staticmethod
     def times(inputs: tuple[Tensor, ...]) -> dict[str, tuple[Tensor, Tensor]]:
@@ -229,12 +240,21 @@ class CodecObjective:
         if folder is not None:
             about = {
                 "held_out": spec.held_out,
-                "unlabelled": list(spec.unlabelled),
+                "unlabelled": [
+                    *spec.unlabelled,
+                    *(spec.twins[n] for n in spec.unlabelled if n in spec.twins),
+                ],
                 "own_heads": list(self.data) if spec.own_heads else [],
                 "flow": {"name": open_flow(spec.flow).name, "choice": spec.flow},
             }
             self.module.save(folder / "codec", self.about | about)
         return Left(figures)
+
+    def _looks(self, row: Row) -> list[Cached]:
+        """Where its flow is read; where sources have twins, also where that to be drawn is."""
+        own = self.data[row.source]
+        pair = [own, self.twins.get(row.source, own)]
+        return (pair[::-1] if row.slot % 2 else pair) if self.twins else [own]
 
     def _motion(
         self, steps: Sequence[tuple[str, int]]
@@ -269,6 +289,19 @@ class CodecObjective:
         return True
 
 
+def _check_twin(cached: Cached, twin: Cached) -> None:
+    """Both are to show the same episodes of the same robot, step by step."""
+    same = cached.card.name == twin.card.name and all(
+        np.array_equal(getattr(cached, part), getattr(twin, part))
+        for part in ("first", "state", "motion")
+    )
+    if not same:
+        raise DataError(
+            f"'{twin.name}' is no twin of '{cached.name}': it is not the same motion, step by step",
+            hint="motus anchor with the same robot, episodes and seed, but another --appearance",
+        )
+
+
 def _care(motion: Motion, usual: Float[np.ndarray, " 14"]) -> Float[np.ndarray, " 14"]:
     """How much errors of a dataset count: more where moves are small, so that no robot rules.
 
@@ -284,17 +317,17 @@ def _care(motion: Motion, usual: Float[np.ndarray, " 14"]) -> Float[np.ndarray, 
     return care
 
 
-def mirror(flow: np.ndarray, motion: np.ndarray, mask: np.ndarray) -> None:
+def mirror(flow: Float[np.ndarray, "*looks 2 h w"], motion: np.ndarray, mask: np.ndarray) -> None:
     """A step as it would be in a mirror, in place; of two arms, each becomes the other."""
     (x, y, width, height), *wrists = FLOW_BOXES.values()
-    head = flow[:, y : y + height, x : x + width]
-    head[:] = head[:, :, ::-1].copy()
-    views = [flow[:, y : y + height, x : x + width] for x, y, width, height in wrists]
-    turned = [view[:, :, ::-1].copy() for view in views]
+    head = flow[..., y : y + height, x : x + width]
+    head[:] = head[..., ::-1].copy()
+    views = [flow[..., y : y + height, x : x + width] for x, y, width, height in wrists]
+    turned = [view[..., ::-1].copy() for view in views]
     two = all(view.any() for view in turned)
     for view, other in zip(views, reversed(turned) if two else turned, strict=True):
         view[:] = other
-    flow[0] *= -1
+    flow[..., 0, :, :] *= -1
     left, right = ARMS
     motion[left] *= MIRROR
     motion[right] *= MIRROR

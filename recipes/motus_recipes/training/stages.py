@@ -89,8 +89,8 @@ class StageRunner:
     ) -> None:
         self.recipe, self.stage, self.folder = recipe, stage, folder
         self.seed, self.engine, self.earlier = seed, engine, earlier
-        self.paths = {name: paths[name] for name in stage.sources if name in paths}
-        if not self.paths:
+        self.paths = {name: paths[name] for name in stage.datasets if name in paths}
+        if not any(name in paths for name in stage.sources):
             raise DataError(
                 f"stage '{stage.name}' has none of its datasets ({', '.join(stage.sources)})",
                 hint="name one with --data NAME=PATH, or put datasets under ./data",
