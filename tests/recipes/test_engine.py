@@ -348,9 +348,10 @@ def test_a_named_checkpoint_is_gone_back_to_only_when_training_really_goes_on(
         train(other, run=named, data={"target": squares}, resume=True)
     assert sorted(folder.name for folder in checkpoints.iterdir()) == names
     absent = checkpoints / "step-00000003"
-    with pytest.raises(UsageError, match="no checkpoint") as error:
-        train(recipe, run=absent, data={"target": squares}, resume=True)
-    assert error.value.hint == "there are step-00000002, step-00000004"
+    for dry in (True, False):
+        with pytest.raises(UsageError, match="no checkpoint") as error:
+            train(recipe, run=absent, data={"target": squares}, resume=True, dry_run=dry)
+        assert error.value.hint == "there are step-00000002, step-00000004"
     assert sorted(folder.name for folder in checkpoints.iterdir()) == names
     train(recipe, run=named, data={"target": squares}, resume=True)
     assert (run / "run.json").exists()

@@ -187,6 +187,11 @@ def test_dry_run_writes_nothing(squares: Path, tmp_path: Path):
     recipe = load_recipe("full", overrides=SMALL)
     report = train(recipe, run=tmp_path / "run", data={"target": squares}, dry_run=True)
     assert len(report.stages) == 4
+    uneven = load_recipe("full", overrides=[*SMALL, "engine.microbatch=7"])
+    with pytest.raises(UsageError, match="does not split"):
+        train(uneven, run=tmp_path / "run", data={"target": squares}, dry_run=True)
+    with pytest.raises(UsageError, match="device"):
+        train(recipe, run=tmp_path / "run", data={"target": squares}, dry_run=True, device="gpu")
     assert not (tmp_path / "run").exists()
 
 

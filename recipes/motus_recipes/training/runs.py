@@ -94,21 +94,22 @@ def train(
         "seed": recipe.spec.seed,
         "data": {name: identity(path) for name, path in sorted(paths.items())},
     }
-    if dry_run:
+    engine = Engine(recipe.spec.engine, device)
+    for stage in recipe.spec.stages:
+        engine.check_batch(stage.batch)
+    chosen = _checkpoint(named.resolve().relative_to(run.resolve()), run) if resume else None
+    if engine.main:
         _check_run(run, settings, resume=resume, force=force)
+    if dry_run:
         rows = tuple(
             StageReport(stage.name, stage.steps, None, None, None, 0.0)
             for stage in recipe.spec.stages
         )
         return TrainReport(run, recipe.spec.name, recipe.spec.size, paths, rows, skipped, None)
-    engine = Engine(recipe.spec.engine, device)
-    for stage in recipe.spec.stages:
-        engine.check_batch(stage.batch)
     if engine.main:
-        _check_run(run, settings, resume=resume, force=force)
         _open_run(run, settings, recipe, engine, resume=resume)
-        if resume:
-            _rewind(named.resolve().relative_to(run.resolve()), run)
+        if chosen is not None:
+            _rewind(chosen)
     engine.wait()
     steps = sum(stage.steps for stage in recipe.spec.stages)
     finished = Results()
@@ -166,10 +167,10 @@ def _is_barely_begun(run: Path) -> bool:
     return run.is_dir() and {entry.name for entry in run.iterdir()} <= {RECIPE, ENVIRONMENT}
 
 
-def _rewind(inside: Path, run: Path) -> None:
-    """Make a checkpoint that was named the newest of its stage; the rest is computed again."""
+def _checkpoint(inside: Path, run: Path) -> Path | None:
+    """The checkpoint that a path in a run names, if it does."""
     if len(inside.parts) < 3 or inside.parts[1] != "checkpoints":
-        return
+        return None
     stage, name = run / inside.parts[0], inside.parts[2]
     if (stage / "result").is_dir():
         raise UsageError(
@@ -185,6 +186,11 @@ def _rewind(inside: Path, run: Path) -> None:
             hint=f"there are {', '.join(known)}" if known else f"--run {run} goes on with the run",
             where=str(chosen),
         )
+    return chosen
+
+
+def _rewind(chosen: Path) -> None:
+    """Make a checkpoint that was named the newest of its stage; the rest is computed again."""
     place = chosen.with_name(step_folder(json.loads((chosen / "state.json").read_text())["step"]))
     if not place.exists():  # newer ones have pushed out the place of the best one
         copy_folder(chosen, place)
