@@ -1,7 +1,7 @@
 """The latent-action codec: optical flow of one step as 14 numbers, and back (paper 4.3.5).
 
 Loss = flow reconstruction + 1.0 |motion - predicted motion|^2 on labelled samples + 1e-6 KL.
-Where the same motion is also seen under other looks: + 10 x the share by which the latents differ.
+Where the same motion is also seen under other looks: + the share by which the two latents differ.
 What is twice as fast should be twice the latent. So views come to the trunk at unit size, the
 trunk's part of the latent is scaled by the flow's size, and the decoder does the same backwards.
 """
@@ -30,7 +30,6 @@ MotionFrame = Literal["base", "camera", "wrist"]
 LATENT_WIDTH = 14  # paper, section 4.3.5
 MOTION_WEIGHT = 1.0  # lambda_a, paper's Implementation Details
 KL_WEIGHT = 1e-6  # beta, there too
-AGREEMENT_WEIGHT = 10.0  # of two looks, ours: decisions/0007
 
 _STILL = 0.02  # of the usual flow; below it, size means nothing
 _LOG_VARIANCE = (-20.0, 1.0)  # the noise of a latent stays small beside one of usual size
@@ -190,30 +189,29 @@ class LatentActionCodec(nn.Module):
         labelled: Float[Tensor, "b m"],
         noise: Latent,
         twin: Flow | None = None,
+        alike: Float[Tensor, " b"] | None = None,
     ) -> CodecLoss:
-        """The paper's loss of each sample; with a twin, also how far the two looks agree.
+        """The paper's loss of each sample; with a twin, also how far the two looks agree (ours).
 
         Args:
             flow: Flow canvases.
             motion: True motion of the same steps.
             labelled: Weight of each motion number; 0 wherever a sample gives none.
             noise: Standard normal, for the latent.
-            twin: Flow of the same steps under other looks: what has to be drawn from the latent of
-                `flow`, so that what the looks add to flow is not worth a place in it.
+            twin: Flow of the same steps under other looks.
+            alike: How much it counts that the latents of the two differ.
         """
         mean, log_variance = self.encode(flow)
         latent = mean + noise * (0.5 * log_variance).exp()
-        reconstruction = self.flow_error(self.decode(latent), flow if twin is None else twin)
+        reconstruction = self.flow_error(self.decode(latent), flow)
         wanted = motion / self.motion_size
         label_loss = ((self.motion_head(latent) - wanted).square() * labelled).mean(1)
         kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(-1)
-        agreement = torch.zeros_like(kl) if twin is None else _apart(mean, self.encode(twin)[0])
-        total = (
-            reconstruction
-            + MOTION_WEIGHT * label_loss
-            + KL_WEIGHT * kl
-            + AGREEMENT_WEIGHT * agreement
-        )
+        total = reconstruction + MOTION_WEIGHT * label_loss + KL_WEIGHT * kl
+        agreement = torch.zeros_like(kl)
+        if twin is not None and alike is not None:
+            agreement = _apart(mean, self.encode(twin)[0])
+            total = total + alike * agreement
         return CodecLoss(total, reconstruction, label_loss, kl, agreement)
 
     def flow_error(self, rebuilt: Flow, flow: Flow) -> Float[Tensor, " b"]:

@@ -111,6 +111,7 @@ class CodecSpec(_Frozen):
         unlabelled: Sources whose true motion is never shown.
         twins: Source to a dataset of the same motion under other looks: each step is seen as
             either shows it, and its latent is to be the same.
+        agreement: How much that counts in the loss.
         held_out: Share of each source's episodes, the last ones, that it never trains on.
         autoencoder: Folder or hub name of a deep-compression autoencoder (DC-AE, the paper's),
             which stays frozen; left out, the codec has small convolutions of its own.
@@ -122,6 +123,7 @@ class CodecSpec(_Frozen):
     own_heads: bool = False
     unlabelled: tuple[str, ...] = ()
     twins: dict[str, str] = {}
+    agreement: float = Field(default=10.0, ge=0)
     held_out: float = Field(default=0.1, gt=0, lt=1)
     autoencoder: str | None = None
     flow: str = "dis"

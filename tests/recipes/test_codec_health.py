@@ -120,26 +120,31 @@ def test_what_looks_otherwise_is_named():
     assert _changed("texture=1", "texture=1") == ""
 
 
-def test_looks_move_a_latent_by_a_share_of_what_motion_does():
-    rng = np.random.default_rng(0)
-    state = rng.normal(size=(500, 3))
-    data = {
-        name: SimpleNamespace(card=load_card(card), state=state)
-        for name, card in (("one", "franka"), ("two", "franka"), ("other", "ur5e"))
-    }
+def test_looks_move_a_latent_by_a_share_of_what_motion_does(squares):
+    rng, frames = np.random.default_rng(0), 601
+    like = replace(
+        open_cached("squares", squares, load_recipe("codec").model),
+        state=rng.normal(size=(frames, 3)),
+        first=np.zeros(frames, int),
+        last=np.full(frames, frames - 1),
+        rate=30.0,
+    )
+    robots = {"one": "franka", "two": "franka", "other": "ur5e"}
+    data = {name: replace(like, card=load_card(card)) for name, card in robots.items()}
     paths = {
         name: SimpleNamespace(meta=SimpleNamespace(options={"appearance": f"texture={at},light=1"}))
         for at, name in enumerate(data)
     }
     sizes = np.array([10.0, *[1.0] * 13])  # one number covers up the others
-    motion = rng.normal(size=(500, 14)) * sizes
-    noise = np.r_[0.0, [0.1] * 13] * rng.normal(size=(500, 14))
-    codes = {"one": motion, "two": motion + noise, "other": motion}
-    (row,) = sensitivities(paths, data, codes)
-    assert (row.robot, row.changed, row.steps) == ("franka", "texture", 500)
-    assert row.share == pytest.approx(13 * 0.01 / (2 * (100 + 13)), rel=0.1)
+    motion = np.repeat(rng.normal(size=(50, 14)), 12, axis=0) * sizes  # slower than a fifth second
+    noise = np.r_[0.0, [0.1] * 13] * rng.normal(size=(600, 14))
+    (row,) = sensitivities(paths, data, {"one": motion, "two": motion + noise, "other": motion})
+    assert (row.robot, row.changed, row.steps) == ("franka", "texture", 600)
+    spread = 2 * motion.var(0)
+    assert row.share == pytest.approx(13 * 0.01 / spread.sum(), rel=0.05)
     assert row.length == pytest.approx(row.share**0.5)
-    assert row.unit_length == pytest.approx((13 / 14 * 0.01 / 2) ** 0.5, rel=0.05)
+    assert row.unit_length == pytest.approx((0.01 / spread[1:]).sum() ** 0.5 / 14**0.5, rel=0.05)
+    assert row.length_5hz < 0.6 * row.length  # noise of six steps cancels, motion adds up
 
 
 @pytest.fixture(scope="module")

@@ -212,14 +212,13 @@ def test_each_step_is_seen_as_either_twin_shows_it():
     assert list(made.data) == ["a", "b"]
     assert set(made.mixture(0).taken(3)) == {"a", "b"}
     rows = made.mixture(0).draw(0)
-    flow, _, _, _, other = made.inputs(rows, train=False)
-    for row, shown, drawn in zip(rows, flow, other, strict=True):
+    flow, _, _, _, other, alike = made.inputs(rows, train=False)
+    assert alike.tolist() == [10.0] * len(rows)
+    for row, one, two in zip(rows, flow, other, strict=True):
         looks = [made.data[row.source].flow[row.window]] * 2
         if row.source == "a":
             looks[1] = made.twins["a"].flow[row.window]
-        for at, seen in zip(
-            (0, 1), (drawn, shown) if row.slot % 2 else (shown, drawn), strict=True
-        ):
+        for at, seen in zip((0, 1), (two, one) if row.slot % 2 else (one, two), strict=True):
             np.testing.assert_array_equal(seen, looks[at])
     assert {row.slot % 2 for row in rows if row.source == "a"} == {0, 1}
 
@@ -231,7 +230,7 @@ def test_twins_are_turned_alike(monkeypatch):
     made = twins(codec={"frame": "camera"})
     made.twins["a"].flow = made.data["a"].flow
     rows = made.mixture(0).draw(0)
-    flow, _, _, _, other = made.inputs(rows, train=True)
+    flow, _, _, _, other, _ = made.inputs(rows, train=True)
     assert torch.equal(flow, other)
     assert not torch.equal(flow, made.inputs(rows, train=False)[0])
     loss = made.module(*made.inputs(rows, train=True))

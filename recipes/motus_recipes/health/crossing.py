@@ -18,6 +18,7 @@ from motus_recipes.training.codec_training import ARMS, read_labels
 ALIKE = 0.9  # cosine of two twists from which on they count as the same motion
 SIZES = (0.5, 2.0)  # ratio of their lengths, likewise
 CANDIDATES = 32  # of which one is the same motion
+PAPER_RATE = 5.0  # Hz of the paper's latent actions
 
 Rows = Float[np.ndarray, "n k"]
 
@@ -62,6 +63,7 @@ class Sensitivity:
         share: Mean squared change of the latent, as a share of that between any two motions.
         length: Its root: the change as a share of the distance between any two motions.
         unit_length: The same with each number at unit size, so that none covers up the others.
+        length_5hz: `length` of latents added up over a fifth of a second, the paper's step.
     """
 
     robot: str
@@ -70,6 +72,7 @@ class Sensitivity:
     share: float
     length: float
     unit_length: float
+    length_5hz: float
 
 
 def crossings(
@@ -174,11 +177,36 @@ def sensitivities(
             changed = _changed(*(str(_looks(paths[n])) for n in (one, other)))
             if not changed:
                 continue
-            change = ((codes[one] - codes[other]) ** 2).mean(0)
-            usual = codes[one].var(0) + codes[other].var(0)  # what two motions are apart, squared
-            share = float(change.sum() / max(usual.sum(), 1e-12))
-            even = float((change / usual.clip(1e-12)).mean())
-            yield Sensitivity(a.card.name, changed, len(codes[one]), share, share**0.5, even**0.5)
+            looks = codes[one], codes[other]
+            share = _moved(*looks).share
+            slow = _moved(*(_added_up(look, a, PAPER_RATE) for look in looks)).share
+            yield Sensitivity(
+                *(a.card.name, changed, len(codes[one])),
+                *(share, share**0.5, _moved(*looks).even ** 0.5, slow**0.5),
+            )
+
+
+class _Moved(NamedTuple):
+    """Squared change of latents, as a share of that between two motions."""
+
+    share: float
+    even: float  # the mean of each number's own share
+
+
+def _moved(one: Rows, other: Rows) -> _Moved:
+    change, usual = ((one - other) ** 2).mean(0), one.var(0) + other.var(0)
+    share = change.sum() / max(usual.sum(), 1e-12)
+    return _Moved(float(share), float((change / usual.clip(1e-12)).mean()))
+
+
+def _added_up(codes: Rows, cached: Cached, rate: float) -> Rows:
+    """Latents of longer steps, one from each frame that has so many frames after it."""
+    whole = np.zeros((len(cached.first), codes.shape[1]))
+    frames = np.arange(len(whole))
+    whole[frames < cached.last] = codes
+    begin = frames[frames + cached.rate / rate <= cached.last]
+    steps = [cached.changes(whole, frame, 1, rate) for frame in begin]
+    return np.concatenate(steps) if steps else whole[:0]
 
 
 def _looks(dataset: UnifiedDataset) -> str:

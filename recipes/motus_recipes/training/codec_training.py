@@ -195,8 +195,8 @@ class CodecObjective:
     def inputs(self, rows: Sequence[Row], *, train: bool) -> tuple[Tensor, ...]:
         """Flow, motion, how much each motion number counts, and noise for the latents.
 
-        Where sources have twins, also the flow to be drawn: each second step shows the twin and
-        is drawn as the source, the others the reverse. Without a twin it is the same.
+        Where sources have twins, also the flow of the other look, and how much it counts that the
+        two agree. Each second step shows the twin; without one, both looks are the same.
         """
         flow = np.stack([[look.flow[row.window] for look in self._looks(row)] for row in rows])
         flow = flow.astype(np.float32)
@@ -215,7 +215,8 @@ class CodecObjective:
         noise = draw_normal(sources, LATENT_WIDTH)
         wide = (part.reshape(len(rows), -1) for part in (motion, weights.astype(np.float32)))
         flow, *twin = flow.swapaxes(0, 1)
-        arrays = (flow, *wide, noise.numpy(), *twin)
+        alike = [np.full(len(rows), self.stage.codec.agreement, np.float32)] if twin else []
+        arrays = (flow, *wide, noise.numpy(), *twin, *alike)
         return tuple(torch.from_numpy(array).to(self.device) for array in arrays)
 
     @staticmethod
@@ -251,7 +252,7 @@ class CodecObjective:
         return Left(figures)
 
     def _looks(self, row: Row) -> list[Cached]:
-        """Where its flow is read; where sources have twins, also where that to be drawn is."""
+        """Where its flow is read; where sources have twins, also where the other look is."""
         own = self.data[row.source]
         pair = [own, self.twins.get(row.source, own)]
         return (pair[::-1] if row.slot % 2 else pair) if self.twins else [own]
