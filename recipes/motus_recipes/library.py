@@ -70,8 +70,7 @@ def load_recipe(name: str, size: str = "tiny", overrides: Sequence[str] = ()) ->
         path, stage = info.path, info.stage
     data = read_table(path)
     if stage is not None:
-        _validate(data, path)
-        data = _alone(data, stage)
+        data = _alone(data, _validate(data, path), stage)
     written = _flatten(data)
     for change in overrides:
         _apply(data, change)
@@ -122,15 +121,11 @@ def describe(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def _alone(data: dict[str, Any], stage: str) -> dict[str, Any]:
+def _alone(data: dict[str, Any], spec: RecipeSpec, stage: str) -> dict[str, Any]:
     """A recipe of one stage of another, with the datasets that it names."""
     stages = [entry for entry in data["stages"] if entry["name"] == stage]
-    named = {
-        name
-        for entry in stages
-        for name in (*entry["sources"], *entry.get("codec", {}).get("twins", {}).values())
-    }
-    datasets = {name: spec for name, spec in data["datasets"].items() if name in named}
+    named = next(entry.datasets for entry in spec.stages if entry.name == stage)
+    datasets = {name: data["datasets"][name] for name in data["datasets"] if name in named}
     return {**data, "name": stage, "datasets": datasets, "stages": stages}
 
 

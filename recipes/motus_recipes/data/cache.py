@@ -117,6 +117,14 @@ class Cached:
         return np.diff(at, axis=0).astype(np.float32)
 
 
+def same_motion(one: Cached, other: Cached) -> bool:
+    """Whether both show the same episodes of the same robot, step by step."""
+    return one.card.name == other.card.name and all(
+        np.array_equal(getattr(one, part), getattr(other, part))
+        for part in ("first", "state", "motion")
+    )
+
+
 def held_out(episodes: int, share: float = 0.1) -> int:
     """How many episodes, the last ones, no stage trains on."""
     return max(1, round(share * episodes)) if episodes > 1 else 0

@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from motus_adapters import UnifiedDataset
 from motus_model import LatentActionCodec
-from motus_recipes.data.cache import Cached
+from motus_recipes.data.cache import Cached, same_motion
 from motus_recipes.health.codes import Codes
 from motus_recipes.training.codec_training import ARMS, read_labels
 
@@ -170,19 +170,22 @@ def sensitivities(
     for at, one in enumerate(names):
         for other in names[at + 1 :]:
             a, b = data[one], data[other]
-            if a.card.name != b.card.name or a.state.shape != b.state.shape:
-                continue
-            if not a.state.size or not np.array_equal(a.state, b.state):
+            if not a.state.size or not same_motion(a, b):
                 continue
             changed = _changed(*(str(_looks(paths[n])) for n in (one, other)))
             if not changed:
                 continue
             looks = codes[one], codes[other]
-            share = _moved(*looks).share
-            slow = _moved(*(_added_up(look, a, PAPER_RATE) for look in looks)).share
+            moved = _moved(*looks)
+            slow = _moved(*(_added_up(look, a, PAPER_RATE) for look in looks))
             yield Sensitivity(
-                *(a.card.name, changed, len(codes[one])),
-                *(share, share**0.5, _moved(*looks).even ** 0.5, slow**0.5),
+                robot=a.card.name,
+                changed=changed,
+                steps=len(codes[one]),
+                share=moved.share,
+                length=moved.share**0.5,
+                unit_length=moved.even**0.5,
+                length_5hz=slow.share**0.5,
             )
 
 

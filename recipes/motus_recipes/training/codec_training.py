@@ -20,7 +20,7 @@ from motus_model import (
     WeightsError,
     draw_normal,
 )
-from motus_recipes.data.cache import Cached, spread
+from motus_recipes.data.cache import Cached, same_motion, spread
 from motus_recipes.data.mixture import Mixture, Row, Source, number
 from motus_recipes.health.brief import brief_health
 from motus_recipes.schema import Stage
@@ -128,7 +128,13 @@ class CodecObjective:
             if name in self.data and twin in data
         }
         for name, twin in self.twins.items():
-            _check_twin(self.data[name], twin)
+            if not same_motion(self.data[name], twin):
+                raise DataError(
+                    f"'{twin.name}' is no twin of '{name}': it is not the same motion, step by "
+                    "step",
+                    hint="motus anchor with the same robot, episodes and seed, but another "
+                    "--appearance",
+                )
         self.labels = {
             name: read_labels(cached, spec.frame, shown=name not in spec.unlabelled)
             for name, cached in self.data.items()
@@ -288,19 +294,6 @@ class CodecObjective:
             return False
         mirror(flow, motion[0], mask[0])
         return True
-
-
-def _check_twin(cached: Cached, twin: Cached) -> None:
-    """Both are to show the same episodes of the same robot, step by step."""
-    same = cached.card.name == twin.card.name and all(
-        np.array_equal(getattr(cached, part), getattr(twin, part))
-        for part in ("first", "state", "motion")
-    )
-    if not same:
-        raise DataError(
-            f"'{twin.name}' is no twin of '{cached.name}': it is not the same motion, step by step",
-            hint="motus anchor with the same robot, episodes and seed, but another --appearance",
-        )
 
 
 def _care(motion: Motion, usual: Float[np.ndarray, " 14"]) -> Float[np.ndarray, " 14"]:
