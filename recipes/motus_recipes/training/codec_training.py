@@ -122,19 +122,7 @@ class CodecObjective:
                     hint=f"its sources: {', '.join(stage.sources)}",
                 )
         self.data = {name: data[name] for name in stage.sources if name in data}
-        self.twins = {
-            name: data[twin]
-            for name, twin in spec.twins.items()
-            if name in self.data and twin in data
-        }
-        for name, twin in self.twins.items():
-            if not same_motion(self.data[name], twin):
-                raise DataError(
-                    f"'{twin.name}' is no twin of '{name}': it is not the same motion, step by "
-                    "step",
-                    hint="motus anchor with the same robot, episodes and seed, but another "
-                    "--appearance",
-                )
+        self.twins = self._twins(data)
         self.labels = {
             name: read_labels(cached, spec.frame, shown=name not in spec.unlabelled)
             for name, cached in self.data.items()
@@ -175,6 +163,20 @@ class CodecObjective:
             name: _care(labels.motion[self.data[name].split(spec.held_out)[0]], usual)
             for name, labels in self.labels.items()
         }
+
+    def _twins(self, data: Mapping[str, Cached]) -> dict[str, Cached]:
+        """Of each source that has one, the same motion under other looks."""
+        pairs = self.stage.codec.twins.items()
+        twins = {name: data[twin] for name, twin in pairs if name in self.data and twin in data}
+        for name, twin in twins.items():
+            if not same_motion(self.data[name], twin):
+                raise DataError(
+                    f"'{twin.name}' is no twin of '{name}': it is not the same motion, step by "
+                    "step",
+                    hint="motus anchor with the same robot, episodes and seed, but another "
+                    "--appearance",
+                )
+        return twins
 
     @property
     def shown(self) -> int:
