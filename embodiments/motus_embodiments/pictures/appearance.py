@@ -13,8 +13,10 @@ from motus_embodiments.physics import mujoco
 PARTS = ("texture", "light", "colour")
 
 _CLOTHS = 4  # textures laid in turn on what stands around the robot
-_CLOTH = "motus-cloth-"
+_CLOTH, _SKY = "motus-cloth-", "motus-sky"
 _SIDE = 256  # texels of a texture's side
+_GREY = np.array([0.299, 0.587, 0.114])  # what red, green and blue count in a grey picture (BT.601)
+_CONTRAST = 70.0  # of 255, the two colours of a texture are so far apart in a grey picture
 _METRE = 1.5  # a texture repeats so often in a metre
 _DROP = 0.03  # m, a laid floor is so far below the ground, so that it never shows through a table
 
@@ -26,7 +28,8 @@ class Appearance:
     A part without a seed stays as the model has it.
 
     Attributes:
-        texture: What lies on tables, floors and walls; lays a floor where the model has none.
+        texture: What lies on tables, floors and walls, and the sky; lays a floor where the model
+            has none.
         light: Strength, tint and direction of the lights.
         colour: Colours of everything else.
     """
@@ -74,6 +77,12 @@ def furnish(spec: mujoco.MjSpec, appearance: Appearance, ground: float) -> None:
         texture.data = _cloth(np.random.default_rng([appearance.texture, index])).tobytes()
         material = spec.add_material(name=name, texuniform=True, texrepeat=[_METRE, _METRE])
         material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = name
+    # Beyond the floor a picture would be of one colour, in which flow finds no hold.
+    skies = mujoco.mjtTexture.mjTEXTURE_SKYBOX
+    for texture in [one for one in spec.textures if one.type == skies]:
+        spec.delete(texture)
+    sky = spec.add_texture(name=_SKY, type=skies, width=_SIDE, height=6 * _SIDE, nchannel=3)
+    sky.data = _cloth(np.random.default_rng([appearance.texture, _CLOTHS])).tobytes() * 6
     if not spec.lights:
         spec.worldbody.add_light(
             name="motus-light", type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL, dir=[0.1, 0.1, -1]
@@ -192,5 +201,7 @@ def _cloth(rng: np.random.Generator) -> UInt8[ndarray, "s s 3"]:
         blend[np.arange(_SIDE), (at.astype(int) + 1) % cells] += share
         grey += blend @ rng.normal(size=(cells, cells)) @ blend.T
     share = 1 / (1 + np.exp(-grey[..., None]))
-    dark, bright = rng.uniform(20, 130, 3), rng.uniform(110, 240, 3)
+    dark = bright = np.zeros(3)
+    while (bright - dark) @ _GREY < _CONTRAST:
+        dark, bright = rng.uniform(20, 130, 3), rng.uniform(110, 240, 3)
     return (dark + (bright - dark) * share).astype(np.uint8)
