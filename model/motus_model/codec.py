@@ -189,7 +189,7 @@ class LatentActionCodec(nn.Module):
         labelled: Float[Tensor, "b m"],
         noise: Latent,
         twin: Flow | None = None,
-        alike: Float[Tensor, " b"] | None = None,
+        alike: Float[Tensor, " b"] | float = 1.0,
     ) -> CodecLoss:
         """The paper's loss of each sample; with a twin, also how far the two looks agree (ours).
 
@@ -199,7 +199,7 @@ class LatentActionCodec(nn.Module):
             labelled: Weight of each motion number; 0 wherever a sample gives none.
             noise: Standard normal, for the latent.
             twin: Flow of the same steps under other looks.
-            alike: How much it counts that the latents of the two differ.
+            alike: How much it counts that the latents of the two differ, if there is a twin.
         """
         mean, log_variance = self.encode(flow)
         latent = mean + noise * (0.5 * log_variance).exp()
@@ -209,7 +209,7 @@ class LatentActionCodec(nn.Module):
         kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(-1)
         total = reconstruction + MOTION_WEIGHT * label_loss + KL_WEIGHT * kl
         agreement = torch.zeros_like(kl)
-        if twin is not None and alike is not None:
+        if twin is not None:
             agreement = _apart(mean, self.encode(twin)[0])
             total = total + alike * agreement
         return CodecLoss(total, reconstruction, label_loss, kl, agreement)
