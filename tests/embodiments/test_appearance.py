@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from motus_embodiments import Appearance, Renderer, UsageError, load_card
+from motus_embodiments.physics import mujoco
+from motus_embodiments.pictures.appearance import furnish
 
 
 def test_an_appearance_is_read_and_told_again():
@@ -67,9 +69,6 @@ def test_a_model_without_a_floor_gets_one_and_a_sky():
 
 
 def test_a_sky_takes_the_place_of_the_models_own():
-    from motus_embodiments.physics import mujoco
-    from motus_embodiments.pictures.appearance import furnish
-
     spec = mujoco.MjSpec.from_string(
         "<mujoco><asset><texture type='skybox' builtin='flat' rgb1='0 0 1' width='8' height='8'/>"
         "</asset><worldbody><geom type='plane' size='1 1 1'/></worldbody></mujoco>"
