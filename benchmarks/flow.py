@@ -92,6 +92,7 @@ def warps() -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
         "shift 0.4 px": shift(0.4, 0.1),
         "shift 3 px": shift(3.0, -1.5),
         "shift 15 px": shift(15.0, 4.0),
+        "shift 60 px": shift(60.0, 8.0),
         "turn 3 degrees": cv2.getRotationMatrix2D(centre, 3, 1),
         "enlarge 4 %": cv2.getRotationMatrix2D(centre, 0, 1.04),
     }

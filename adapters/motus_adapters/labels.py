@@ -192,9 +192,11 @@ def labeler_for(
     choice = flow or learnt.choice
     method = _method(choice, device)  # what is wrong with it is told before anything is written
     if learnt.name is not None and method.estimator.name != learnt.name.removesuffix(STILL):
+        same = choice.removesuffix(STILL) == learnt.choice.removesuffix(STILL)
+        back = "take the release that trained it" if same else f"--flow {learnt.choice}"
         raise MismatchError(
             f"the codec in {folder} learnt from flow of '{learnt.name}', not of '{method.name}'",
-            hint=f"--flow {learnt.choice}; or train one: --set stages.codec.codec.flow={choice}",
+            hint=f"{back}; or train one: --set stages.codec.codec.flow={choice}",
             where=str(folder),
         )
     return Labeler(folder.resolve(), choice, device)

@@ -53,6 +53,34 @@ def test_known_shift_of_a_real_picture(shared):
     assert np.abs(np.median(inner, axis=(1, 2)) - [2.0, 1.0]).max() < 0.15
 
 
+@pytest.mark.parametrize("right", [40, 80])
+def test_a_view_that_jumps_is_found_by_its_features(right):
+    """The search alone follows none of it."""
+    picture = texture(192, 256)
+    moved = shifted(picture, right, 10)
+    grey = [cv2.cvtColor(view, cv2.COLOR_RGB2GRAY) for view in (picture, moved)]
+    peer = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(*grey, None)
+    flow = DisFlow().flow(picture[None], moved[None])[0]
+    for field, followed in ((peer, False), (flow, True)):
+        inner = field[20:-20, 20:-100]
+        assert (np.abs(inner - (right, 10)).mean() < 0.1) == followed
+
+
+def test_a_view_that_jumps_changes_nothing_for_the_next():
+    """OpenCV's search keeps the flow that it was told to begin from; noise follows any."""
+    jump = texture(192, 256), shifted(texture(192, 256), 80, 10)
+    noise = np.random.default_rng(0).integers(110, 122, (2, 192, 256, 3), dtype=np.uint8)
+    pairs = np.stack([jump, noise], axis=1)
+    np.testing.assert_array_equal(DisFlow().flow(*pairs)[1], DisFlow().flow(*noise[:, None])[0])
+
+
+def test_a_view_without_features_keeps_what_the_search_found():
+    black = np.zeros((2, 192, 256, 3), np.uint8)
+    blank, cut = np.full_like(black, 200), np.stack([texture(192, 256)] * 2)
+    for after in (blank, cut):
+        assert np.isfinite(DisFlow().flow(black, after)).all()
+
+
 @pytest.mark.parametrize("grain", [0.4, 1.2])
 def test_a_smooth_background_rests(grain):
     """The search alone finds motion in a plain wall and around what moves in front of it.
@@ -85,9 +113,10 @@ def test_without_wrists_their_part_is_zero():
     assert (flow[0, 8:40, 8:56] > 1).all()
 
 
-def test_threads_change_nothing():
+@pytest.mark.parametrize("right", [5, 80])
+def test_threads_change_nothing(right):
     layout = layout_for({"head": (240, 320)})
-    pair = texture(240, 320), shifted(texture(240, 320), 5, 2)
+    pair = texture(240, 320), shifted(texture(240, 320), right, 2)
     threads = cv2.getNumThreads()
     try:
         cv2.setNumThreads(4)
@@ -171,5 +200,5 @@ def test_a_wrong_name_is_refused_with_the_nearest():
     assert "raft-small" in caught.value.hint
     with pytest.raises(UsageError, match="'dis' has no weights"):
         open_flow("dis:weights.pth")
-    assert open_flow("dis-fine+consistent+still").name == "dis-fine-rest-256+consistent+still"
+    assert open_flow("dis-fine+consistent+still").name == "dis-fine-orb-rest-256+consistent+still"
     assert DisFlow().name == open_flow("dis").name

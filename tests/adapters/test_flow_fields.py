@@ -93,7 +93,7 @@ def test_what_is_hidden_in_the_second_picture_is_unknown():
     assert unknown[44:76, 82:90].mean() > 0.8  # the block goes there
     assert unknown[44:76, 46:74].mean() < 0.1
     assert unknown[:, 120:].mean() < 0.1
-    assert ConsistentFlow(DisFlow()).name == "dis-medium-rest-256+consistent"
+    assert ConsistentFlow(DisFlow()).name == "dis-medium-orb-rest-256+consistent"
 
 
 @settings(max_examples=30)

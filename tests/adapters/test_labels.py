@@ -66,7 +66,7 @@ def test_conversion_writes_latent_actions(pusht_source, tmp_path, codecs):
     assert report.latent_actions
     dataset = UnifiedDataset(tmp_path / "set")
     assert dataset.meta.codec == labeler_for(codecs[0]).codec
-    assert dataset.meta.flow == "dis-medium-rest-256"
+    assert dataset.meta.flow == "dis-medium-orb-rest-256"
     latents = dataset.arrays(3)["latent_action"]
     assert latents.shape == (11, 14)
     assert np.isfinite(latents).all()
@@ -147,13 +147,13 @@ def _only_slow_latents(out, codec):
 def test_another_flow_needs_force(pusht_source, tmp_path, codecs):
     out = tmp_path / "set"
     convert(pusht_source, out, card="pusht", codec=codecs[0], flow="dis+still")
-    assert UnifiedDataset(out).meta.flow == "dis-medium-rest-256+still"
-    with pytest.raises(UsageError, match=r"256.still, not of codec .* by dis-medium-rest-256"):
+    assert UnifiedDataset(out).meta.flow == "dis-medium-orb-rest-256+still"
+    with pytest.raises(UsageError, match=r"256.still, not of codec .* by dis-medium-orb-rest-256"):
         label_dataset(out, codecs[0])
     before = UnifiedDataset(out).arrays(0)["latent_action"]
     report = label_dataset(out, codecs[0], flow="dis-fine", force=True)
     meta = UnifiedDataset(out).meta
-    assert report.flow == meta.flow == "dis-fine-rest-256"
+    assert report.flow == meta.flow == "dis-fine-orb-rest-256"
     contracts = {meta.labelled(*pair).contract for pair in (("a", "x"), ("a", "y"), ("b", "x"))}
     assert len({*contracts, meta.labelled("a", "x", (5,)).contract, meta.contract}) == 5
     assert np.abs(UnifiedDataset(out).arrays(0)["latent_action"] - before).max() > 1e-4
@@ -169,23 +169,29 @@ def test_a_codec_labels_the_flow_that_it_learnt_from(pusht_source, tmp_path, cod
     """Left out, the estimator is the codec's own; another one is refused, a still camera is not."""
     folder, out = tmp_path / "codec", tmp_path / "set"
     load_codec(codecs[0]).save(
-        folder, {"flow": {"name": "dis-fine-rest-256", "choice": "dis-fine"}}
+        folder, {"flow": {"name": "dis-fine-orb-rest-256", "choice": "dis-fine"}}
     )
     assert flow_of(folder).choice == "dis-fine"
     convert(pusht_source, out, card="pusht", codec=folder)
-    assert UnifiedDataset(out).meta.flow == "dis-fine-rest-256"
+    assert UnifiedDataset(out).meta.flow == "dis-fine-orb-rest-256"
     for other in ("dis", "dis-fine+consistent"):
-        with pytest.raises(MismatchError, match="learnt from flow of 'dis-fine-rest-256'") as told:
+        with pytest.raises(
+            MismatchError, match="learnt from flow of 'dis-fine-orb-rest-256'"
+        ) as told:
             label_dataset(out, folder, flow=other, force=True)
         assert "--flow dis-fine" in told.value.hint
     report = label_dataset(out, folder, flow="dis-fine+still", force=True)
-    assert report.flow == "dis-fine-rest-256+still"
+    assert report.flow == "dis-fine-orb-rest-256+still"
     with pytest.raises(MismatchError):
         convert(pusht_source, tmp_path / "none", card="pusht", codec=folder, flow="dis")
     assert not (tmp_path / "none").exists()
+    load_codec(codecs[0]).save(folder, {"flow": {"name": "dis-fine-256", "choice": "dis-fine"}})
+    with pytest.raises(MismatchError, match="not of 'dis-fine-orb-rest-256'") as told:
+        label_dataset(out, folder, force=True)
+    assert "the release that trained it; or train one" in told.value.hint
     load_codec(codecs[0]).save(folder, {})
     assert flow_of(folder) == flow_of(tmp_path)
-    assert labeler_for(folder).flow == "dis-medium-rest-256"
+    assert labeler_for(folder).flow == "dis-medium-orb-rest-256"
 
 
 def test_a_run_that_was_cut_short_is_gone_on_with_the_same_way(pusht_source, tmp_path, codecs):
