@@ -193,7 +193,9 @@ def labeler_for(
     method = _method(choice, device)  # what is wrong with it is told before anything is written
     if learnt.name is not None and method.estimator.name != learnt.name.removesuffix(STILL):
         same = choice.removesuffix(STILL) == learnt.choice.removesuffix(STILL)
-        back = "take the release that trained it" if same else f"--flow {learnt.choice}"
+        back = f"--flow {learnt.choice}"
+        if same:  # its code or its weights are others by now
+            back = "take the weights or the release that trained it"
         raise MismatchError(
             f"the codec in {folder} learnt from flow of '{learnt.name}', not of '{method.name}'",
             hint=f"{back}; or train one: --set stages.codec.codec.flow={choice}",

@@ -49,15 +49,9 @@ class DisFlow:
 
     def __init__(self, effort: Literal["ultrafast", "medium", "fine"] = "medium") -> None:
         self.name = f"dis-{effort}-orb-rest-{self.width}"
-        preset = "ULTRAFAST" if effort == "ultrafast" else "MEDIUM"
-        # Two, since one that was given a flow to begin from keeps it for every later pair.
-        self._dis, self._again = (
-            cv2.DISOpticalFlow.create(getattr(cv2, f"DISOPTICAL_FLOW_PRESET_{preset}"))
-            for _ in range(2)
-        )
-        if effort == "fine":
-            self._dis.setFinestScale(0)
-            self._again.setFinestScale(0)
+        # Two, since one that was given a flow to begin from keeps it for every later pair, and
+        # crashes if that has another size.
+        self._dis, self._again = _inverse_search(effort), _inverse_search(effort)
 
     def flow(
         self, previous: UInt8[ndarray, "n h w 3"], following: UInt8[ndarray, "n h w 3"]
@@ -95,6 +89,14 @@ class DisFlow:
                 field, missed = again, missed_again
         field[_rests(before, change, missed)] = 0
         return field
+
+
+def _inverse_search(effort: str) -> cv2.DISOpticalFlow:
+    preset = "ULTRAFAST" if effort == "ultrafast" else "MEDIUM"
+    search = cv2.DISOpticalFlow.create(getattr(cv2, f"DISOPTICAL_FLOW_PRESET_{preset}"))
+    if effort == "fine":
+        search.setFinestScale(0)
+    return search
 
 
 def _missed(
