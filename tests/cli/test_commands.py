@@ -287,6 +287,19 @@ def test_doctor_looks_at_this_machine(motus):
     assert ran.code in (0, 3)
 
 
+@pytest.mark.parametrize(("free", "status"), [(1.5, "ok"), (0.5, "missing")])
+def test_doctor_wants_a_gigabyte(motus, monkeypatch, free, status):
+    from motus_cli import doctor
+
+    disk = SimpleNamespace(free=free * doctor.GIGABYTE)
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: disk)
+    ran = motus("doctor", "--json")
+    checks = {check["name"]: check for check in ran.document["checks"]}
+    assert checks["disk"]["status"] == status
+    assert checks["disk"]["found"] == f"{free} GB free"
+    assert checks["disk"]["remedy"] == (None if status == "ok" else "free 1 GB")
+
+
 def test_doctor_knows_every_extra():
     from motus_cli.doctor import OPTIONAL_PACKAGES
 
