@@ -47,24 +47,30 @@ class Labeler:
         """Name of the flow estimator."""
         return _method(self.choice, self.device).name
 
-    def track(self, layout: Layout, steps: Mapping[str, int]) -> "LatentTrack":
+    def track(self, layout: Layout, rate: float, steps: Mapping[str, int]) -> "LatentTrack":
         """Begin an episode.
 
         Args:
             layout: Of its canvases.
+            rate: Frames a second.
             steps: Feature -> frames that each of its latent actions spans.
         """
         codec, method = _codec(self.folder, self.device), _method(self.choice, self.device)
-        return LatentTrack(codec, method, layout, steps)
+        return LatentTrack(codec, method, layout, rate, steps)
 
 
 class LatentTrack:
     """The latent actions of one episode, fed canvas by canvas; holds 65 canvases at most."""
 
     def __init__(
-        self, codec: Any, method: FlowMethod, layout: Layout, steps: Mapping[str, int]
+        self,
+        codec: Any,
+        method: FlowMethod,
+        layout: Layout,
+        rate: float,
+        steps: Mapping[str, int],
     ) -> None:
-        self._codec, self._method, self._layout = codec, method, layout
+        self._codec, self._method, self._layout, self._rate = codec, method, layout, rate
         self._steps = dict(steps)
         self._length = 0
         self._canvases: list[np.ndarray] = []
@@ -82,6 +88,7 @@ class LatentTrack:
     def result(self) -> dict[str, Float[ndarray, "t 14"]]:
         """Feature -> float32: row i is encoded from the flow from frame i to i + steps.
 
+        A codec that smooths averages it with the rows around it (`LatentActionCodec.smooth`).
         Rows that would end beyond the episode repeat the last whole one. An episode that is
         shorter than a step has the motion of its whole length, a single frame none: zeros.
         """
@@ -93,6 +100,7 @@ class LatentTrack:
             if not rows and len(pending):
                 rows = [self._encode(pending, len(pending))]
             whole = np.concatenate(rows) if rows else np.zeros((1, 14), np.float32)
+            whole = self._codec.smooth(whole, self._rate, self._steps[name])
             rest = np.repeat(whole[-1:], self._length - len(whole), axis=0)
             out[name] = np.concatenate([whole, rest]).astype(np.float32)
         return out

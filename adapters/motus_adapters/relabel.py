@@ -243,7 +243,7 @@ class _Task:
 
 def _label_one(task: _Task) -> int:
     dataset = UnifiedDataset(task.dataset, unfinished=True)
-    track = task.labeler.track(dataset.meta.layout, task.steps)
+    track = task.labeler.track(dataset.meta.layout, dataset.meta.rate, task.steps)
     for canvas in dataset.frames(task.index):
         track.push(canvas)
     with disk_errors(task.dataset), Staging(task.root).writing(task.index) as folder:

@@ -8,6 +8,7 @@ trunk's part of the latent is scaled by the flow's size, and the decoder does th
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -51,6 +52,7 @@ class CodecConfig:
         frame: Whose axes labels are turned to before they are compared: the arm's base (the
             paper's), the head camera, the same for every robot that is seen alike, or the arm's
             own wrist camera, which turns with the hand.
+        smoothing: Seconds over which latents of single steps are averaged for labels; 0 for none.
         autoencoder: Folder or hub name of the DC-AE that takes the place of the small trunk.
     """
 
@@ -60,6 +62,7 @@ class CodecConfig:
     hidden: int = 288
     motion: int = 14
     frame: MotionFrame = "camera"
+    smoothing: float = 0.0
     autoencoder: str | None = None
 
     @classmethod
@@ -237,6 +240,31 @@ class LatentActionCodec(nn.Module):
             rows.append(self.encode(part.to(self.motion_size.device))[0].cpu())
         return torch.cat(rows).numpy() if rows else np.zeros((0, LATENT_WIDTH), np.float32)
 
+    def smooth(
+        self, latents: Float[np.ndarray, "t 14"], rate: float, steps: int = 1
+    ) -> Float[np.ndarray, "t 14"]:
+        """Labels of an episode: each latent averaged with those around it.
+
+        Motion is nearly the same in the next frame, the noise of flow is not. As many before as
+        after are averaged, so many that all together span `config.smoothing` seconds, to the
+        nearest whole number; fewer at the ends. Of longer latents, each stays as it is.
+
+        Args:
+            latents: Of the episode, one from each frame.
+            rate: Frames a second.
+            steps: Frames that each latent spans.
+        """
+        around = (self.config.smoothing * rate - steps) / 2  # frames on each side
+        most = math.ceil(around - 0.5 - 1e-6)
+        if most <= 0:
+            return latents
+        rows = np.arange(len(latents))
+        reach = np.minimum(most, np.minimum(rows, rows[::-1]))
+        gone = np.cumsum(latents, axis=0, dtype=np.float64)
+        gone = np.concatenate([np.zeros((1, LATENT_WIDTH)), gone])
+        whole = gone[rows + reach + 1] - gone[rows - reach]
+        return (whole / (2 * reach + 1)[:, None]).astype(np.float32)
+
     @torch.no_grad()
     def round_weights(self) -> None:
         """Round to what `save` stores (float16), so that the codec in use is the one on disk."""
@@ -245,8 +273,11 @@ class LatentActionCodec(nn.Module):
 
     @property
     def hash(self) -> str:
-        """Names the codec in contracts: the same weights, the same hash."""
-        return hashlib.sha256(save(self._stored())).hexdigest()[:16]
+        """Names the codec in contracts: the same labels of the same flow, the same hash."""
+        named = hashlib.sha256(save(self._stored()))
+        if self.config.smoothing:
+            named.update(f"smoothing {self.config.smoothing:g}".encode())
+        return named.hexdigest()[:16]
 
     def save(self, folder: Path, about: dict[str, object]) -> None:
         """Write `codec.safetensors` (float16) and `config.json`; `about` says how it was made."""

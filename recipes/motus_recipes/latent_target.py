@@ -21,6 +21,7 @@ from motus_adapters import (
 from motus_embodiments import Card, DataError, MismatchError
 from motus_model import SIZES, ModelConfig, Window, load_codec
 from motus_recipes.data.cache import Cached, open_cached
+from motus_recipes.data.latents import latents_of
 from motus_recipes.training.checkpoints import Weights
 
 HIDDEN = 256
@@ -107,7 +108,7 @@ def _latents(
                     hint="export the run with the release that trained it, or train it anew",
                     where=str(folder),
                 ) from error
-            return own.encode_flow(cached.flow)
+            return latents_of(own, cached)
     stages = [stage for stage in settings["recipe"]["stages"] if stage.get("action") == "latent"]
     used = {name for stage in stages for name in stage["sources"]}
     known = {

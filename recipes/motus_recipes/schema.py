@@ -106,6 +106,7 @@ class CodecSpec(_Frozen):
     Attributes:
         frame: Along whose axes true motion is shown: the arm's base (the paper's), the head
             camera, or the arm's own wrist camera.
+        smoothing: Seconds over which its labels are averaged, 0 for each step by itself.
         own_heads: Whether each source also teaches a head of its own along its arms' bases, and
             another by its mirror images.
         unlabelled: Sources whose true motion is never shown.
@@ -120,6 +121,7 @@ class CodecSpec(_Frozen):
     """
 
     frame: MotionFrame = "base"
+    smoothing: float = Field(default=0.0, ge=0, le=1)
     own_heads: bool = False
     unlabelled: tuple[str, ...] = ()
     twins: dict[str, str] = {}

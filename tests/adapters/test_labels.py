@@ -26,13 +26,14 @@ from motus_model import load_codec
 from tests.adapters.pictures import shifted, texture
 
 
-def _make_codec(folder, seed):
+def _make_codec(folder, seed, smoothing=0.0):
     import torch
 
     from motus_model import CodecConfig, LatentActionCodec
 
     torch.manual_seed(seed)
-    LatentActionCodec(CodecConfig(widths=(4, 4, 4), hidden=8)).save(folder, {})
+    config = CodecConfig(widths=(4, 4, 4), hidden=8, smoothing=smoothing)
+    LatentActionCodec(config).save(folder, {})
     return folder
 
 
@@ -86,7 +87,7 @@ def test_a_long_episode_is_encoded_in_parts(codecs, length):
     """As if all its flow lay there at once; the last rows repeat, a short one has what it has."""
     labeler, layout = labeler_for(codecs[0]), layout_for({"head": (32, 40)})
     frames = np.stack([shifted(texture(32, 40), t % 7, t % 3) for t in range(length)])
-    latents = _run(labeler.track(layout, {"one": 1, "three": 3}), frames)
+    latents = _run(labeler.track(layout, 30.0, {"one": 1, "three": 3}), frames)
     assert [rows.shape for rows in latents.values()] == [(length, 14)] * 2
     if length == 1:
         assert not any(rows.any() for rows in latents.values())
@@ -104,6 +105,22 @@ def test_a_long_episode_is_encoded_in_parts(codecs, length):
     )
     rest = latents["three"][len(composed) :]
     np.testing.assert_array_equal(rest, np.repeat(rest[:1], spans, axis=0))
+
+
+def test_labels_of_a_codec_that_smooths(tmp_path):
+    """Those of single frames are averaged, those of a fifth of a second stay as they are."""
+    frames = [shifted(texture(32, 40), t % 7, t % 3) for t in range(70)]
+    rows = []
+    for smoothing in (0.0, 0.1):
+        labeler = labeler_for(_make_codec(tmp_path / str(smoothing), 0, smoothing))
+        steps = {"fast": 1, "slow": 6}
+        rows.append(_run(labeler.track(layout_for({"head": (32, 40)}), 30.0, steps), frames))
+    one, smooth = rows
+    means = (one["fast"][:-3] + one["fast"][1:-2] + one["fast"][2:-1]) / 3
+    np.testing.assert_allclose(smooth["fast"][1:-2], means, atol=1e-5)
+    np.testing.assert_array_equal(smooth["fast"][[0, -2]], one["fast"][[0, -2]])
+    np.testing.assert_array_equal(smooth["fast"][-1], smooth["fast"][-2])
+    np.testing.assert_array_equal(smooth["slow"], one["slow"])
 
 
 def test_both_rates_lie_side_by_side(pusht_source, tmp_path, layouts, codecs):

@@ -1,6 +1,7 @@
 """The latent-action codec: its start, its loss, its folder."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -177,6 +178,38 @@ def test_flow_of_any_number_of_steps(codec):
     assert whole.dtype == np.float32
     np.testing.assert_allclose(whole, codec.encode_flow(flow, batch=3), atol=1e-5)
     assert codec.encode_flow(flow[:0]).shape == (0, LATENT_WIDTH)
+
+
+@pytest.mark.parametrize(
+    ("rate", "steps", "around"),
+    [
+        *[(10.0, 1, 0), (20.0, 1, 0), (24.0, 1, 1), (29.97, 1, 1), (30.0, 1, 1), (50.0, 1, 2)],
+        *[(60.0, 1, 2), (60.0, 2, 2), (30.0, 6, 0)],
+    ],
+)
+def test_labels_are_averaged_over_a_tenth_of_a_second(rate, steps, around):
+    codec = LatentActionCodec(replace(CONFIG, smoothing=0.1))
+    latents = np.random.default_rng(0).normal(size=(7, LATENT_WIDTH)).astype(np.float32)
+    reaches = np.minimum(around, [0, 1, 2, 3, 2, 1, 0])  # as many before as after
+    means = [latents[at - reach : at + reach + 1].mean(0) for at, reach in enumerate(reaches)]
+    np.testing.assert_allclose(codec.smooth(latents, rate, steps), means, atol=1e-6)
+    assert codec.smooth(latents[:0], rate, steps).shape == (0, LATENT_WIDTH)
+
+
+def test_a_codec_that_does_not_smooth_leaves_latents_as_they_are(codec):
+    latents = np.random.default_rng(0).normal(size=(7, LATENT_WIDTH)).astype(np.float32)
+    np.testing.assert_array_equal(codec.smooth(latents, 50.0), latents)
+
+
+def test_a_codec_that_smooths_has_another_name(codec, tmp_path):
+    codec.round_weights()
+    other = LatentActionCodec(replace(CONFIG, smoothing=0.1))
+    other.load_state_dict(codec.state_dict())
+    assert other.hash != codec.hash
+    other.save(tmp_path, {})
+    back = load_codec(tmp_path)
+    assert back.config.smoothing == 0.1
+    assert back.hash == other.hash
 
 
 def test_a_saved_codec_comes_back_with_its_name(codec, tmp_path):

@@ -1,5 +1,6 @@
 """The health of a codec: probes that find what is there, baselines, twins, other robots."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from motus_adapters import UnifiedDataset
+from motus_adapters import UnifiedDataset, label_dataset
 from motus_embodiments import DataError, MissingError, UsageError, load_card
 from motus_model import CodecConfig, LatentActionCodec, load_codec
 from motus_recipes import draw_codec_health, inspect_codec, load_recipe
 from motus_recipes.data.cache import open_cached
+from motus_recipes.data.latents import latents_of
 from motus_recipes.health import baselines
 from motus_recipes.health.baselines import components
 from motus_recipes.health.brief import brief_health
@@ -137,7 +139,9 @@ def test_looks_move_a_latent_by_a_share_of_what_motion_does(squares):
     }
     sizes = np.array([10.0, *[1.0] * 13])  # one number covers up the others
     motion = np.repeat(rng.normal(size=(50, 14)), 12, axis=0) * sizes  # slower than a fifth second
-    noise = np.r_[0.0, [0.1] * 13] * rng.normal(size=(600, 14))
+    motion = np.concatenate([motion, motion[-1:]])  # of the last frame, which has no step
+    noise = np.r_[0.0, [0.1] * 13] * rng.normal(size=(frames, 14))
+    noise[-1] = 100
     (row,) = sensitivities(paths, data, {"one": motion, "two": motion + noise, "other": motion})
     assert (row.robot, row.changed, row.steps) == ("franka", "texture", 600)
     spread = 2 * motion.var(0)
@@ -155,6 +159,34 @@ def codec(tmp_path_factory) -> Path:
     data = {"squares": {"robot": "pusht", "level": 6}}
     made.save(folder, {"held_out": 0.3, "data": data, "unlabelled": ["squares"]})
     return folder
+
+
+def test_health_looks_at_what_labels_are(squares, tmp_path):
+    """Of a codec that smooths, the averaged latents; what is drawn is each step's own."""
+    one, smooth = (
+        LatentActionCodec(CodecConfig(widths=(4, 4, 4), hidden=8, smoothing=s)) for s in (0.0, 0.3)
+    )
+    smooth.load_state_dict(one.state_dict())
+    smooth.save(tmp_path / "codec", {})
+    cached = open_cached("squares", squares, load_recipe("codec").model)  # 10 frames a second
+    single, labels = latents_of(one, cached), latents_of(smooth, cached)
+    codes = read_codes(smooth, cached, 0.3)
+    np.testing.assert_array_equal(codes.held.code, labels[codes.held_rows])
+    np.testing.assert_array_equal(codes.train.code, labels[codes.train_rows])
+    np.testing.assert_allclose(codes.encoded, single[codes.held_rows], atol=1e-5)
+    starts = np.unique(cached.first)
+    ends = cached.last[starts]
+    np.testing.assert_array_equal(labels[ends], labels[ends - 1])
+    np.testing.assert_allclose(labels[[starts, ends - 1]], single[[starts, ends - 1]], atol=1e-6)
+    inner = np.setdiff1d(np.arange(len(labels)), [starts, ends - 1, ends])
+    means = (single[inner - 1] + single[inner] + single[inner + 1]) / 3
+    np.testing.assert_allclose(labels[inner], means, atol=1e-6)
+    copy = shutil.copytree(squares, tmp_path / "squares")
+    label_dataset(copy, tmp_path / "codec")
+    written = np.concatenate(
+        [UnifiedDataset(copy).arrays(e)["latent_action"] for e in range(len(starts))]
+    )
+    assert r2(labels, written, labels.mean(0)).min() > 0.99  # flow in the arrays is float16
 
 
 def test_a_report_of_a_real_dataset(codec, squares, tmp_path, monkeypatch):

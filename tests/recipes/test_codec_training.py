@@ -61,6 +61,7 @@ def dataset(name: str, card: str = "pusht", frames: int = 60) -> SimpleNamespace
         motion_mask=mask,
         first=first,
         last=first + 9,
+        rate=10.0,
         split=split,
     )
 
@@ -131,6 +132,11 @@ def test_unlabelled_sources_and_grippers_show_none():
     assert float(none.inputs(none.mixture(0).draw(0), train=True)[2].sum()) == 0
     with pytest.raises(DataError, match="no source 'c'"):
         objective(codec={"unlabelled": ["c"]})
+
+
+def test_what_it_says_of_smoothing_goes_with_the_codec():
+    assert objective().module.config.smoothing == 0
+    assert objective(codec={"smoothing": 0.1}).module.config.smoothing == 0.1
 
 
 def test_each_source_teaches_a_head_of_its_own_along_its_bases():

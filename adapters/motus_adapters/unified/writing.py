@@ -221,7 +221,9 @@ def _write_files(
 ) -> dict[str, Any]:
     """Canvas, encoding, colour statistics and flow in one pass over the frames."""
     columns = _checked_columns(data, header)
-    track = labeler.track(header.layout, header.latent_steps) if labeler is not None else None
+    track = None
+    if labeler is not None:
+        track = labeler.track(header.layout, header.rate, header.latent_steps)
     pixels = Pixels()
     size = (header.layout.width, header.layout.height)
     video = VideoWriter(folder / "video.mp4", header.rate, size)

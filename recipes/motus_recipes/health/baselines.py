@@ -85,14 +85,14 @@ def random_encoder(codec: LatentActionCodec, cached: Cached, codes: Codes) -> tu
     return _pair(cached, codes, *(encode(other, flow)[0] for flow in flows))
 
 
-def neighbours(codec: LatentActionCodec, cached: Cached, codes: Codes) -> tuple[Steps, Steps]:
+def neighbours(cached: Cached, codes: Codes) -> tuple[Steps, Steps]:
     """Latents with those of the step before and the step after: what time would tell besides."""
 
     def wide(rows: np.ndarray) -> np.ndarray:
         first = cached.first[rows]
         last = np.maximum(first, cached.last[rows] - 1)  # an episode's last frame is no step
         around = [np.clip(rows + offset, first, last) for offset in (-1, 0, 1)]
-        return np.concatenate([encode(codec, cached.flow[at])[0] for at in around], axis=1)
+        return np.concatenate([codes.latents[at] for at in around], axis=1)
 
     return _pair(cached, codes, wide(codes.train_rows), wide(codes.held_rows))
 

@@ -25,7 +25,7 @@ def brief_health(
 
 
 def _one(codec: LatentActionCodec, codes: Codes) -> dict[str, Any]:
-    rebuilt = reconstruction(codes.held_flow, codec, codes.held.code)
+    rebuilt = reconstruction(codec, codes)
     scores = linear_probe(codes.train, codes.held) if codes.columns else None
     return {
         "frames": len(codes.held.code),

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from motus_adapters import FLOW_BOXES
 from motus_model import LATENT_WIDTH, LatentActionCodec
 from motus_recipes.data.cache import Cached, spread
+from motus_recipes.data.latents import latents_of
 from motus_recipes.health.probes import TWIST, Steps
 
 ACTIVE = 0.1  # nats: a dimension whose KL is larger carries something
@@ -23,20 +24,24 @@ class Codes:
     """One dataset as the codec sees it.
 
     Attributes:
+        latents: Of every frame, as labels are.
         train: Latents and true twists of training episodes.
         held: The same of held-out ones.
         train_rows: Frames of the training steps.
         held_rows: Frames of the held-out steps.
         held_flow: Flow of the held-out steps.
+        encoded: What it is encoded to, each step by itself.
         columns: Which of the 14 motion numbers the twists are.
         kl: Of each latent dimension, in nats, mean over held-out steps.
     """
 
+    latents: Float[np.ndarray, "n 14"]
     train: Steps
     held: Steps
     train_rows: np.ndarray
     held_rows: np.ndarray
     held_flow: Flow
+    encoded: Float[np.ndarray, "h 14"]
     columns: tuple[int, ...]
     kl: tuple[float, ...]
 
@@ -66,14 +71,16 @@ def read_codes(codec: LatentActionCodec, cached: Cached, held_out: float) -> Cod
         i for i in TWIST if cached.motion_mask[i] and float(np.std(cached.motion[train, i])) > 1e-6
     )
     flow = np.asarray(cached.flow[held], np.float32)
-    codes, kl = encode(codec, flow)
-    own, _ = encode(codec, cached.flow[train])
+    encoded, kl = encode(codec, flow)
+    latents = latents_of(codec, cached)
     return Codes(
-        train=steps(cached, train, own, columns),
-        held=steps(cached, held, codes, columns),
+        latents=latents,
+        train=steps(cached, train, latents[train], columns),
+        held=steps(cached, held, latents[held], columns),
         train_rows=train,
         held_rows=held,
         held_flow=flow,
+        encoded=encoded,
         columns=columns,
         kl=tuple(float(value) for value in kl),
     )
@@ -103,16 +110,13 @@ def encode(
 
 
 @torch.no_grad()
-def reconstruction(
-    flow: Flow, codec: LatentActionCodec, code: np.ndarray, batch: int = 256
-) -> Rebuilt:
-    """How well a codec draws flow from latents."""
+def reconstruction(codec: LatentActionCodec, codes: Codes, batch: int = 256) -> Rebuilt:
+    """How well a codec draws the held-out flow again that it encoded."""
     device = codec.motion_size.device
     drawn = [
-        codec.decode(torch.from_numpy(np.float32(code[at : at + batch])).to(device)).cpu()
-        for at in range(0, len(code), batch)
+        codec.decode(part.to(device)).cpu() for part in torch.from_numpy(codes.encoded).split(batch)
     ]
-    return compare(flow, torch.cat(drawn).numpy())
+    return compare(codes.held_flow, torch.cat(drawn).numpy())
 
 
 def compare(flow: Flow, rebuilt: Flow) -> Rebuilt:

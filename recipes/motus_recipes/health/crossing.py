@@ -164,7 +164,7 @@ def sensitivities(
     Args:
         paths: The datasets.
         data: Their arrays.
-        codes: The latent of every frame that has a next one.
+        codes: The latent of every frame; that of an episode's last is no step.
     """
     names = list(data)
     for at, one in enumerate(names):
@@ -176,12 +176,13 @@ def sensitivities(
             if not changed:
                 continue
             looks = codes[one], codes[other]
-            moved = _moved(*looks)
+            step = np.arange(len(a.first)) < a.last
+            moved = _moved(*(look[step] for look in looks))
             slow = _moved(*(_added_up(look, a, PAPER_RATE) for look in looks))
             yield Sensitivity(
                 robot=a.card.name,
                 changed=changed,
-                steps=len(codes[one]),
+                steps=int(step.sum()),
                 share=moved.share,
                 length=moved.share**0.5,
                 unit_length=moved.even**0.5,
@@ -204,12 +205,10 @@ def _moved(one: Rows, other: Rows) -> _Moved:
 
 def _added_up(codes: Rows, cached: Cached, rate: float) -> Rows:
     """Latents of longer steps, one from each frame that has so many frames after it."""
-    whole = np.zeros((len(cached.first), codes.shape[1]))
-    frames = np.arange(len(whole))
-    whole[frames < cached.last] = codes
+    frames = np.arange(len(codes))
     begin = frames[frames + cached.rate / rate <= cached.last]
-    steps = [cached.changes(whole, frame, 1, rate) for frame in begin]
-    return np.concatenate(steps) if steps else whole[:0]
+    steps = [cached.changes(codes, frame, 1, rate) for frame in begin]
+    return np.concatenate(steps) if steps else codes[:0]
 
 
 def _looks(dataset: UnifiedDataset) -> str:

@@ -158,7 +158,6 @@ def inspect_codec(
             measured.append(_measure(codec, about, dataset, data[label], codes[label]))
     if on_progress:
         on_progress(len(opened), len(opened), "robots compared")
-    latents = {label: _all(codec, cached) for label, cached in data.items()}
     return CodecHealth(
         codec=folder,
         hash=codec.hash,
@@ -168,7 +167,7 @@ def inspect_codec(
         probes=[row for m in measured for row in m.probes],
         twists=[row for m in measured for row in m.twists],
         crossings=list(crossings(codec, data, codes)),
-        appearance=list(sensitivities(opened, data, latents)),
+        appearance=list(sensitivities(opened, data, {n: c.latents for n, c in codes.items()})),
     )
 
 
@@ -240,7 +239,7 @@ def _measure(
         seen=_seen(dataset, about),
         steps=len(codes.held.code),
         active=codes.active,
-        epe=reconstruction(codes.held_flow, codec, codes.held.code).whole,
+        epe=reconstruction(codec, codes).whole,
         kl=tuple(round(value, 3) for value in codes.kl),
     )
     train, held, rebuilt = flow_components(cached, codes)
@@ -251,7 +250,7 @@ def _measure(
     probe = partial(_probe, name, "base", codes)
     probes = [
         probe("latent", codes.train, codes.held),
-        probe("latent and its neighbours", *neighbours(codec, cached, codes)),
+        probe("latent and its neighbours", *neighbours(cached, codes)),
         probe("flow, 14 components", train, held),
         probe("pictures, 14 components", *picture_components(cached, codes)),
         probe("random encoder", *random_encoder(codec, cached, codes)),
@@ -314,9 +313,9 @@ def _turned_by_state(cached: Cached, codes: Codes, along: Codes) -> tuple[Steps,
 def _views(
     codec: LatentActionCodec, codes: Codes, name: str, components: Rebuilt
 ) -> Iterator[ViewRow]:
-    rebuilt = reconstruction(codes.held_flow, codec, codes.held.code)
+    rebuilt = reconstruction(codec, codes)
     few = spread(np.arange(len(codes.held_flow)), CEILING_STEPS)
-    best = best_drawn(codec, codes.held_flow[few], codes.held.code[few])
+    best = best_drawn(codec, codes.held_flow[few], codes.encoded[few])
     for view, value in rebuilt.views.items():
         yield ViewRow(name, view, components.views[view], value, best.views.get(view))
 
@@ -364,9 +363,3 @@ def _twists(
         }
         if own:
             yield {"dataset": name, "arm": side, **{axis: own.get(axis) for axis in NUMBERS}}
-
-
-def _all(codec: LatentActionCodec, cached: Cached) -> Float[np.ndarray, "n 14"]:
-    """The latent of every step."""
-    rows = np.flatnonzero(np.arange(len(cached.first)) < cached.last)
-    return codec.encode_flow(cached.flow[rows])

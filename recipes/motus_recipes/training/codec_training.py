@@ -139,6 +139,7 @@ class CodecObjective:
             views=tuple(FLOW_BOXES.values()),
             motion=14 * self.heads,
             frame=spec.frame,
+            smoothing=spec.smoothing,
             autoencoder=spec.autoencoder,
         )
         try:

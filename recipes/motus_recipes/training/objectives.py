@@ -26,6 +26,7 @@ from motus_model import (
 )
 from motus_recipes.data.cache import Cached, spread
 from motus_recipes.data.frozen import FrozenOutputs, images, stack
+from motus_recipes.data.latents import latents_of
 from motus_recipes.data.mixture import ChosenMixture, Mixture, Row, Source
 from motus_recipes.schema import Stage
 from motus_recipes.training.checkpoints import Transfer
@@ -225,7 +226,7 @@ class PolicyObjective:
                 return cached.actions
             case "latent":
                 if codec is not None:
-                    return codec.encode_flow(cached.flow)
+                    return latents_of(codec, cached)
                 if not cached.latent.shape[-1]:
                     raise DataError(
                         f"dataset '{cached.name}' has no latent actions",
