@@ -67,8 +67,16 @@ class CodecConfig:
 
     @classmethod
     def parse(cls, values: dict[str, Any]) -> "CodecConfig":
-        """What `asdict` gave, from a file."""
+        """What `asdict` gave, from a file.
+
+        Raises:
+            ValueError: Seconds that are none.
+            KeyError, TypeError: It is of another version.
+        """
         named = dict(values)
+        named["smoothing"] = float(named.get("smoothing", 0))  # codecs of before say none
+        if not 0 <= named["smoothing"] <= 1:
+            raise ValueError(f"smoothing is {named['smoothing']}, and not from 0 to 1 second")
         for key in ("size", "widths"):
             named[key] = tuple(named[key])
         named["views"] = tuple(tuple(box) for box in named["views"])

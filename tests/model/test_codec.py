@@ -246,6 +246,24 @@ def test_broken_files_are_refused(codec, tmp_path):
         load_codec(tmp_path)
 
 
+@pytest.mark.parametrize("seconds", ["x", -0.1, 2, float("nan")])
+def test_smoothing_that_is_none_is_refused(codec, tmp_path, seconds):
+    codec.save(tmp_path, {})
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["sizes"]["smoothing"] = seconds
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="smoothing is|convert string"):
+        load_codec(tmp_path)
+
+
+def test_a_codec_from_before_smoothing_smooths_nothing(codec, tmp_path):
+    codec.save(tmp_path, {})
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["sizes"]["smoothing"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert load_codec(tmp_path).hash == codec.hash
+
+
 def test_a_folder_of_another_version_is_named(codec, tmp_path):
     codec.save(tmp_path, {})
     config = json.loads((tmp_path / "config.json").read_text())
