@@ -74,9 +74,10 @@ class CodecConfig:
             KeyError, TypeError: It is of another version.
         """
         named = dict(values)
-        named["smoothing"] = float(named.get("smoothing", 0))  # codecs of before say none
-        if not 0 <= named["smoothing"] <= 1:
-            raise ValueError(f"smoothing is {named['smoothing']}, and not from 0 to 1 second")
+        seconds = named.get("smoothing", 0.0)  # codecs of before say none
+        if not isinstance(seconds, int | float) or not 0 <= seconds <= 1:
+            raise ValueError(f"smoothing is {seconds!r}, and not from 0 to 1 second")
+        named["smoothing"] = float(seconds)
         for key in ("size", "widths"):
             named[key] = tuple(named[key])
         named["views"] = tuple(tuple(box) for box in named["views"])

@@ -252,7 +252,7 @@ def test_smoothing_that_is_none_is_refused(codec, tmp_path, seconds):
     config = json.loads((tmp_path / "config.json").read_text())
     config["sizes"]["smoothing"] = seconds
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ValueError, match="smoothing is|convert string"):
+    with pytest.raises(ValueError, match="smoothing is"):
         load_codec(tmp_path)
 
 

@@ -201,7 +201,8 @@ def _cloth(rng: np.random.Generator) -> UInt8[ndarray, "s s 3"]:
         blend[np.arange(_SIDE), (at.astype(int) + 1) % cells] += share
         grey += blend @ rng.normal(size=(cells, cells)) @ blend.T
     share = 1 / (1 + np.exp(-grey[..., None]))
-    dark = bright = np.zeros(3)
+    dark: ndarray = np.zeros(3)
+    bright = dark
     while (bright - dark) @ _GREY < _CONTRAST:
         dark, bright = rng.uniform(20, 130, 3), rng.uniform(110, 240, 3)
     return (dark + (bright - dark) * share).astype(np.uint8)
