@@ -20,7 +20,7 @@ export HF_HUB_OFFLINE ?= 1
 help: ## List the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
-demo: $(STAMP) ## Record, train, export and evaluate a robot policy in simulation (13 to 26 minutes)
+demo: $(STAMP) ## Record, train, export and evaluate a robot policy in simulation (13 to 33 minutes)
 	@$(BIN)/motus demo
 
 experiment: $(STAMP) ## Does pretraining help? Hours on two cores; goes on where it was stopped

@@ -22,7 +22,7 @@ def demo(
 ) -> Outcome:
     """Show the whole chain on a small simulated task.
 
-    Records, converts, trains, exports and evaluates; 13 to 26 minutes on two cores.
+    Records, converts, trains, exports and evaluates; 13 to 33 minutes on two cores.
 
     Example: motus demo --json
     """
