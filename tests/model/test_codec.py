@@ -230,13 +230,18 @@ def test_other_weights_have_another_name(codec):
     assert codec.hash != before
 
 
+def change_sizes(folder, change):
+    """Rewrites the sizes in a saved codec's config."""
+    config = json.loads((folder / "config.json").read_text())
+    change(config["sizes"])
+    (folder / "config.json").write_text(json.dumps(config))
+
+
 def test_broken_files_are_refused(codec, tmp_path):
     with pytest.raises(FileNotFoundError):
         load_codec(tmp_path)
     codec.save(tmp_path, {})
-    config = json.loads((tmp_path / "config.json").read_text())
-    config["sizes"]["hidden"] = 8  # the file holds 16
-    (tmp_path / "config.json").write_text(json.dumps(config))
+    change_sizes(tmp_path, lambda sizes: sizes.update(hidden=8))  # the file holds 16
     with pytest.raises(ValueError, match=r"codec\.safetensors does not fit its config"):
         load_codec(tmp_path)
     codec.save(tmp_path, {})
@@ -249,25 +254,19 @@ def test_broken_files_are_refused(codec, tmp_path):
 @pytest.mark.parametrize("seconds", ["x", -0.1, 2, float("nan")])
 def test_smoothing_that_is_none_is_refused(codec, tmp_path, seconds):
     codec.save(tmp_path, {})
-    config = json.loads((tmp_path / "config.json").read_text())
-    config["sizes"]["smoothing"] = seconds
-    (tmp_path / "config.json").write_text(json.dumps(config))
+    change_sizes(tmp_path, lambda sizes: sizes.update(smoothing=seconds))
     with pytest.raises(ValueError, match="smoothing is"):
         load_codec(tmp_path)
 
 
 def test_a_codec_from_before_smoothing_smooths_nothing(codec, tmp_path):
     codec.save(tmp_path, {})
-    config = json.loads((tmp_path / "config.json").read_text())
-    del config["sizes"]["smoothing"]
-    (tmp_path / "config.json").write_text(json.dumps(config))
+    change_sizes(tmp_path, lambda sizes: sizes.pop("smoothing"))
     assert load_codec(tmp_path).hash == codec.hash
 
 
 def test_a_folder_of_another_version_is_named(codec, tmp_path):
     codec.save(tmp_path, {})
-    config = json.loads((tmp_path / "config.json").read_text())
-    config["sizes"]["depth"] = 3
-    (tmp_path / "config.json").write_text(json.dumps(config))
+    change_sizes(tmp_path, lambda sizes: sizes.update(depth=3))
     with pytest.raises(ValueError, match="another version of motus"):
         load_codec(tmp_path)
