@@ -24,7 +24,7 @@ demo: $(STAMP) ## Record, train, export and evaluate a robot policy in simulatio
 	@$(BIN)/motus demo
 
 experiment: $(STAMP) ## Does pretraining help? Hours on two cores; goes on where it was stopped
-	@$(BIN)/python -m motus_recipes.experiments.pretraining --out experiments/pretraining --docs docs
+	@$(BIN)/python -m motus_recipes.experiments.pretraining --page docs/results/pretraining.md
 
 test: $(STAMP) ## Run the tests
 	@$(BIN)/pytest -q -n 2 --dist worksteal

@@ -128,8 +128,8 @@ def test_the_page_keeps_what_stands_around(tmp_path):
     file = tmp_path / "results.md"
     file.write_text("# Results\n\n## Other\n\nkept\n")
     for body in ("older words", text):
-        write_part(file, "me", "## Mine", body)
-    assert file.read_text().startswith("# Results\n\n## Other\n\nkept\n\n## Mine\n\n" + begin("me"))
+        write_part(file, "me", body)
+    assert file.read_text().startswith("# Results\n\n## Other\n\nkept\n\n" + begin("me"))
     assert "older words" not in file.read_text()
 
 

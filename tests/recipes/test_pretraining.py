@@ -82,15 +82,14 @@ def test_a_stopped_experiment_goes_on(folder):
     assert len([line for line in said if line.startswith("fine-tuning")]) == 5
     assert list(second.run()) == []
 
-    docs = folder / "docs"
-    docs.mkdir()
-    (docs / "results.md").write_text("# Results\n\n## Another\n\nkept\n")
-    second.write(docs)
-    once = (docs / "results.md").read_text()
-    second.write(docs)
-    assert (docs / "results.md").read_text() == once
+    page = folder / "page.md"
+    page.write_text("# Results\n\n## Another\n\nkept\n")
+    second.write(page)
+    once = page.read_text()
+    second.write(page)
+    assert page.read_text() == once
     assert "## Another\n\nkept" in once
-    assert (docs / "pictures" / "pretraining.png").stat().st_size > 1000
+    assert (folder / "page.png").stat().st_size > 1000
     rows = re.findall(r"^\| (?:VLA|joint) \| 2 \|.* of 2 \(", once, re.MULTILINE)
     assert len(rows) == 5
     assert len(re.findall(r"^\|  \| 2 \| no policy, .* of 2 \(", once, re.MULTILINE)) == 1

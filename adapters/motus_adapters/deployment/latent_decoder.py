@@ -10,7 +10,7 @@ from motus_model import LATENT_WIDTH
 
 BATCH = 128
 LEARNING_RATE = 1e-3
-DROPOUT = 0.3  # anchoring data are few, and demonstrations lie elsewhere: docs/results.md
+DROPOUT = 0.3  # anchoring data are few: docs/results/pretraining.md
 
 
 class LatentDecoder(nn.Module):

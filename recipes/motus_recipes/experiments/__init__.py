@@ -1,1 +1,1 @@
-"""Experiments: grids of runs whose measured results docs/results.md shows."""
+"""Experiments: grids of runs whose measured results docs/results/ shows."""

@@ -1,6 +1,6 @@
 """What limits a code of flow? Twists read from the flow of rendered robots, a factor at a time.
 
-    python -m motus_recipes.experiments.ceiling --out experiments/ceiling --docs docs
+    python -m motus_recipes.experiments.ceiling --page docs/results/latent-limits.md
 
 Every row of the table differs from the first one in one thing: how flow is had, what of it is
 shown, how long a step is, along which axes twists are told, how many trajectories there are to
@@ -304,7 +304,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the experiment; the page is written anew after each condition."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("experiments/ceiling"))
-    parser.add_argument("--docs", type=Path, help="folder whose results.md gets the tables")
+    parser.add_argument("--page", type=Path, help="file that gets the tables")
     parser.add_argument("--robot", action="append", help="card; may be repeated")
     parser.add_argument("--trajectories", type=int, default=Amount.trajectories, help="of each")
     parser.add_argument("--frames", type=int, default=Amount.frames, help="of each trajectory")
@@ -322,15 +322,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def work() -> None:
         for _ in experiment.run(say):
             pass
-        if given.docs is None:
+        if given.page is None:
             sys.stdout.write(page(experiment.findings()) + "\n")
         else:
-            write_part(
-                given.docs / "results.md",
-                "motus_recipes.experiments.ceiling",
-                "## What limits a code of flow",
-                page(experiment.findings()),
-            )
+            write_part(given.page, "motus_recipes.experiments.ceiling", page(experiment.findings()))
 
     return exit_code(work)
 

@@ -4,7 +4,7 @@
 
 Records Meta-World's experts, converts, trains, exports, and evaluates in closed loop, also with the
 instruction of another task. What is on disk is not done again, so the same command goes on where it
-was stopped. The table that it prints stands in docs/results.md.
+was stopped. The table that it prints stands in docs/results/simulators.md.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Does pretraining help? Stage 3 on few demonstrations, with and without stages 1 and 2 before it.
 
-    python -m motus_recipes.experiments.pretraining --out experiments/pretraining --docs docs
+    python -m motus_recipes.experiments.pretraining --page docs/results/pretraining.md
 
 Four arms are pretrained on, with anchoring data of a fifth; the fifth is fine-tuned on. A run that
 was stopped goes on where it was: what is finished is never done again.
@@ -53,15 +53,15 @@ class Experiment:
                 self._measure(cell, block)
                 yield cell
 
-    def write(self, docs: Path) -> None:
-        """Put what is measured so far into docs/results.md."""
+    def write(self, page: Path) -> None:
+        """Put what is measured so far into a page."""
         found: dict[Cell, list[EvalReport]] = {}
         for cell, block in self.grid.cells():
             if self._result(cell, block).is_file():
                 found.setdefault(cell, []).append(read_evaluation_file(self._result(cell, block)))
         if found:
             heldout = {c: self._heldout(c) for c in found if STARTS[c.start].trains}
-            write_section(found, heldout, self._protocol(), docs)
+            write_section(found, heldout, self._protocol(), page)
 
     def _heldout(self, cell: Cell) -> float:
         """Error of the actions on demonstrations that a cell's run did not train on."""
@@ -192,7 +192,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the experiment; the page is written anew after each block of episodes."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("experiments/pretraining"))
-    parser.add_argument("--docs", type=Path, help="folder whose results.md gets the table")
+    parser.add_argument("--page", type=Path, help="file that gets the table")
     parser.add_argument("--episodes", type=int, default=Grid.episodes, help="of each cell")
     parser.add_argument("--workers", type=int, default=1, help="processes that simulate")
     given = parser.parse_args(arguments)
@@ -207,10 +207,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def work() -> None:
         for _ in experiment.run():
-            if given.docs is not None:
-                experiment.write(given.docs)
-        if given.docs is not None:
-            experiment.write(given.docs)
+            if given.page is not None:
+                experiment.write(given.page)
+        if given.page is not None:
+            experiment.write(given.page)
 
     return exit_code(work)
 

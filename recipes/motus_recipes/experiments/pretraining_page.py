@@ -13,8 +13,6 @@ from motus_recipes.experiments.grid import STARTS, Cell
 from motus_recipes.experiments.sections import write_part
 from motus_recipes.reports.charts import style
 
-PICTURE = Path("pictures") / "pretraining.png"
-TITLE = "## Does pretraining help?"
 MODES = {"vla": "VLA", "joint": "joint"}
 
 
@@ -157,19 +155,18 @@ def write_section(
     results: Mapping[Cell, Sequence[EvalReport]],
     heldout: Mapping[Cell, float],
     protocol: str,
-    docs: Path,
+    page: Path,
 ) -> None:
-    """Put table and plot into docs/results.md; what stands around them there stays.
+    """Put table and plot into a page; what stands around them there stays.
 
     Args:
         results: Measured cells.
         heldout: Held-out action error of each that has a policy.
         protocol: Sentences that say how it was measured.
-        docs: The folder.
+        page: The file; the plot is written beside it.
     """
     rows = rows_of(results, heldout)
-    page, picture = docs / "results.md", docs / PICTURE
-    picture.parent.mkdir(parents=True, exist_ok=True)
+    picture = page.with_suffix(".png")
+    body = f"{protocol}\n\n{table(rows)}\n\n![Success over demonstrations]({picture.name})"
+    write_part(page, "make experiment", body)
     chart(rows).savefig(picture, dpi=110)
-    body = f"{protocol}\n\n{table(rows)}\n\n![Success over demonstrations]({PICTURE})"
-    write_part(page, "make experiment", TITLE, body)

@@ -1,4 +1,4 @@
-"""The part of docs/results.md that an experiment writes; what stands around it stays."""
+"""The part of a page of docs/results/ that an experiment writes; what stands around it stays."""
 
 from pathlib import Path
 
@@ -10,12 +10,13 @@ def begin(command: str) -> str:
     return f"<!-- begin: written by {command} -->"
 
 
-def write_part(page: Path, command: str, title: str, body: str) -> None:
-    """Replace the part of a command, or begin a section of that title at the page's end."""
+def write_part(page: Path, command: str, body: str) -> None:
+    """Replace the part of a command, or begin one at the page's end."""
     mark = begin(command)
-    text = page.read_text() if page.exists() else "# Results\n"
+    text = page.read_text() if page.exists() else ""
     if mark not in text:
-        text = f"{text.rstrip()}\n\n{title}\n\n{mark}\n{END}\n"
+        text = f"{text.rstrip()}\n\n{mark}\n{END}\n".lstrip()
     before, _, rest = text.partition(mark)
     _, _, after = rest.partition(END)
+    page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text(f"{before}{mark}\n{body}\n{END}{after}")
