@@ -56,7 +56,7 @@ def command(function: Callable[..., Outcome]) -> Callable[..., int]:
         except MotusError:
             raise
         except KeyboardInterrupt as error:
-            raise _stopped("resume" in arguments) from error
+            raise _stopped("resume" in arguments and not arguments.get("to")) from error
         except Exception as error:
             raise explained(error, place=arguments.get("out") or arguments.get("run")) from error
         return 0 if others else _print(console, outcome)
@@ -93,7 +93,11 @@ def _at_home(value: Any) -> Any:
     """Paths with their `~`, which a shell leaves alone in --out=~/data."""
     if isinstance(value, list):
         return [_at_home(item) for item in value]
-    return Path(os.path.expanduser(value)) if isinstance(value, Path) else value
+    if not isinstance(value, Path):
+        return value
+    path = Path(os.path.expanduser(value))
+    # Arrow and FFmpeg take the beginning of `run-10:30` for a protocol.
+    return path.absolute() if any(":" in part for part in path.parts[:1]) else path
 
 
 _REMEDIES = {

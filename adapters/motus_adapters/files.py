@@ -79,11 +79,12 @@ def replacing(path: Path) -> Iterator[Path]:
 def appearing(out: Path) -> Iterator[Path]:
     """A path beside `out`, for a file or a folder, that takes its place when the block ends well.
 
-    Otherwise it is gone, and what was there before stays.
+    Otherwise it is gone, and what was there before stays. Of a link it is what the link leads to.
 
     Raises:
         UsageError: Another process is writing `out`, or it is the working directory.
     """
+    out = out.resolve() if out.is_symlink() else out
     if out.exists() and out.samefile(Path.cwd()):
         raise UsageError(
             f"{out} is the folder that the command runs in, which cannot be replaced",

@@ -10,6 +10,7 @@ from layouts.egodex import HAND, write_egodex
 from layouts.jpeg import encode, varying
 from layouts.libero import write_libero, write_robosuite
 from layouts.rdt import write_rdt
+from layouts.robomimic import write_robomimic
 from layouts.robomind import write_robomind
 from layouts.robotwin import OLD_CAMERAS, write_robotwin_old
 from layouts.truth import make_truth
@@ -198,7 +199,48 @@ def test_a_long_recording_is_never_read_whole(tmp_path):
 def test_rdt_tells_what_its_own_loader_would_drop(tmp_path):
     told = warnings_of(write_rdt(tmp_path / "r", [make_truth(0, ("cam_high",), (14, 14), "go")]))
     assert "fewer than 128 frames" in told
-    assert "no gripper state exceeds 1" in told
+
+
+def test_grippers_that_are_scaled_already_are_not_scaled_again(tmp_path):
+    """ACT's files with an instruction look like RDT's."""
+    truth = make_truth(0, ("cam_high",), (14, 14))
+    truth.state[:, [6, 13]] = np.linspace(0, 1.03, len(truth.state))[:, None]
+    path = write_act(tmp_path / "a", [truth])
+    with h5py.File(path / "episode_0.hdf5", "a") as h5:
+        h5["instruction"] = "fold"
+    with pytest.raises(DataError, match=r"no gripper state exceeds 1\.03, where RDT") as caught:
+        open_source(path)
+    assert "--format act" in caught.value.hint
+    values, canonical = open_source(path, "act")[1][0].numbers("state")
+    assert values[-1, 6] == pytest.approx(1.03)
+    assert not canonical.any()
+
+
+def test_a_list_of_one_text_is_that_text(tmp_path):
+    path = write_robomimic(tmp_path / "x.hdf5", [make_truth(0, ("img",), (4, 4))])
+    with h5py.File(path, "a") as h5:
+        h5["data/demo_0"].attrs["task"] = np.array([b"pick the cube"])
+    assert open_source(path)[1][0].task == "pick the cube"
+
+
+def test_demos_with_groups_in_them_and_encoded_pictures(tmp_path):
+    truth = make_truth(0, ("img",), (4, 4))
+    path = write_robomimic(tmp_path / "x.hdf5", [truth])
+    with h5py.File(path, "a") as h5:
+        demo = h5["data/demo_0"]
+        demo["obs/images/top"] = truth.frames["img"]
+        demo["beside"] = truth.frames["img"]
+        varying(h5, "data/demo_0/obs/jpeg", encode(truth.frames["img"][..., ::-1]))
+        demo["obs/pose"] = np.zeros((len(truth.state), 4, 4))
+        demo["obs/said"] = ["go"] * len(truth.state)
+    (recording,) = open_source(path)[1]
+    assert set(recording.cameras) == {"img", "images/top", "beside", "jpeg"}
+    for camera in recording.cameras:
+        frames = np.stack(list(recording.frames(camera))).astype(int)
+        assert np.abs(frames - truth.frames["img"]).mean() < 4
+    told = "\n".join(recording.episode.warnings)
+    assert "'obs/pose' [8, 4, 4] is no view and no column" in told
+    assert "'obs/said' [8] is no view and no column" in told
 
 
 def test_rdt_scales_each_gripper_by_its_own_constant(tmp_path):

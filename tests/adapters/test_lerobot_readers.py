@@ -1,6 +1,7 @@
 """LeRobot datasets: read as LeRobot reads them, and the traps of their layouts."""
 
 import json
+import os
 from pathlib import Path
 
 import cv2
@@ -14,6 +15,7 @@ from layouts.video import write_video
 from reader_contract import read_everything
 
 from motus_adapters import open_source
+from motus_adapters.readers import content_hash
 from motus_embodiments import DataError
 
 
@@ -113,6 +115,34 @@ def test_rows_of_unlike_length_do_not_move_the_others_up(tmp_path):
     edit_rows(file, action=pa.array(rows, pa.list_(pa.float32())))
     with pytest.raises(DataError, match=r"column 'action' of .*: its rows have 4 numbers and 5"):
         read_everything(path)
+
+
+@pytest.mark.parametrize("write", [write_lerobot_v2, write_lerobot_v3])
+def test_the_cache_of_hugging_face_holds_links(tmp_path, write):
+    path = write(tmp_path / "set", truths())
+    blobs = tmp_path / "blobs"
+    blobs.mkdir()
+    for number, file in enumerate(sorted(p for p in path.rglob("*") if p.is_file())):
+        file.rename(blobs / f"b{number}")
+        file.symlink_to(os.path.relpath(blobs / f"b{number}", file.parent))
+    recordings = open_source(path)[1]
+    assert [r.task for r in recordings] == ["task 0", "task 1"]
+    read_everything(path)
+
+
+@pytest.mark.parametrize("outside", ["../../x.mp4", "/etc/passwd", "videos/../../x.mp4"])
+def test_metadata_does_not_climb_out(tmp_path, outside):
+    path = write_lerobot_v2(tmp_path / "set", truths(1))
+    edit_info(path, video_path=outside)
+    with pytest.raises(DataError, match="outside the dataset"):
+        open_source(path)
+
+
+def test_metadata_counts_as_content(tmp_path):
+    path = write_lerobot_v3(tmp_path / "set", truths())
+    before = content_hash(open_source(path)[1])
+    (path / "meta/note.json").write_text("{}")
+    assert content_hash(open_source(path)[1]) != before
 
 
 def test_rows_that_contradict_their_time_are_told(tmp_path):

@@ -210,6 +210,17 @@ def test_degrees_and_raw_grippers_are_recognised(tmp_path):
     assert numbers.state[:, 6].max() == pytest.approx(1)
 
 
+def test_what_a_mapping_puts_right_is_proposed_again(tmp_path):
+    path = write_act(tmp_path / "recordings", [fourteen(i, ("cam_high",)) for i in range(2)])
+    view = {"camera": "cam_high", "upside_down": True}
+    given = {"cameras": {"head": view}, "rate": 30000 / 1001, "state": [], "action": ["action"]}
+    report = inspect_source(path, card="aloha", mapping=given)
+    found = ColumnMap.read(report.mapping)
+    assert found.cameras == ColumnMap.read(given).cameras
+    assert found.rate == pytest.approx(30000 / 1001, abs=1e-9)
+    assert found.state == ()
+
+
 def test_actions_that_cannot_be_converted_are_made_from_the_state(tmp_path):
     path = write_libero(tmp_path / "x_demo.hdf5", [make_truth(0, ("agentview_rgb",), (8, 7))])
     report = inspect_source(path, card="franka")

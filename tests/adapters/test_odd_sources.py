@@ -4,10 +4,12 @@ import os
 import shutil
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from motus_adapters import UnifiedDataset, convert, open_source
+from motus_adapters import UnifiedDataset, convert, inspect_source, open_source
 from motus_adapters.readers.base import natural_key
 from motus_embodiments import DataError, UsageError
 
@@ -77,6 +79,63 @@ def test_states_that_the_first_recording_lacks_are_not_dropped_from_all(layouts,
     assert "state" in UnifiedDataset(tmp_path / "set").arrays(0)
 
 
+def test_a_state_or_action_that_nobody_named_is_told(layouts, tmp_path):
+    source = layouts.lerobot_v2(tmp_path / "a", truths(layouts, 1))
+    file = next(source.rglob("*.parquet"))
+    table = pq.read_table(file)
+    names = {"observation.state": "joints", "action": "sent"}
+    pq.write_table(table.rename_columns([names.get(n, n) for n in table.column_names]), file)
+    told = "\n".join(convert(source, tmp_path / "set", **OPTIONS).warnings)
+    assert "no column is known as the state, and none is written; there are" in told
+    assert "joints" in told
+    mapping = {"state": "joints"}
+    report = convert(source, tmp_path / "set", **OPTIONS, mapping=mapping, force=True)
+    told = "\n".join(report.warnings)
+    assert "known as the state" not in told
+    assert "no action is stored; the following state becomes it" in told
+    mapping["action"] = []
+    report = convert(source, tmp_path / "set", **OPTIONS, mapping=mapping, force=True)
+    assert "no action" not in "\n".join(report.warnings)
+
+
+def test_actions_are_not_made_for_some_recordings_only(layouts, tmp_path):
+    source = tmp_path / "sets"
+    for name in ("a", "b"):
+        layouts.lerobot_v2(source / name, truths(layouts, 1))
+    file = next((source / "b").rglob("*.parquet"))
+    pq.write_table(pq.read_table(file).drop_columns(["action"]), file)
+    with pytest.raises(DataError, match="b/episode_0 has no action, which others have"):
+        convert(source, tmp_path / "set", **OPTIONS)
+    report = convert(source, tmp_path / "set", **OPTIONS, skip_bad=True)
+    assert [name for name, _ in report.skipped] == ["b/episode_0"]
+
+
+def test_where_all_are_bad_the_first_says_why(layouts, tmp_path):
+    source = layouts.act(tmp_path / "act", truths(layouts))
+    for file in source.glob("*.hdf5"):
+        with h5py.File(file, "a") as h5:
+            actions = h5["action"][:-3]
+            del h5["action"]
+            h5["action"] = actions
+    for run in (
+        lambda: inspect_source(source),
+        lambda: convert(source, tmp_path / "set", **OPTIONS, skip_bad=True),
+    ):
+        with pytest.raises(DataError, match=r"all 2 are bad; 'episode_0': .*'action' has"):
+            run()
+
+
+@pytest.mark.parametrize("allow", [(), ("limits",)])
+def test_numbers_that_are_none_are_never_let_through(layouts, tmp_path, allow):
+    written = truths(layouts)
+    written[0].state[3, 2] = np.nan
+    source = layouts.act(tmp_path / "act", written)
+    with pytest.raises(DataError, match="is nan at frame 3") as caught:
+        convert(source, tmp_path / "set", **{**OPTIONS, "allow": {"motion", *allow}})
+    assert "--allow" not in caught.value.hint
+    assert not (tmp_path / "set").exists()
+
+
 def test_names_that_are_no_utf8(layouts, tmp_path):
     """As an old archive or camera leaves them."""
     source = layouts.act(tmp_path / os.fsdecode(b"aufnahme-\xe4"), truths(layouts))
@@ -123,3 +182,19 @@ def test_mappings_with_endless_numbers(layouts, tmp_path):
         mapping = {"state": [{"column": "observations/qpos", **part}]}
         with pytest.raises(UsageError, match=r"state.*finite number"):
             convert(source, tmp_path / "set", **OPTIONS, mapping=mapping)
+
+
+def test_names_with_a_colon_on_the_command_line(motus, layouts, tmp_path):
+    """Arrow and FFmpeg take what stands before it for a protocol."""
+    layouts.act(tmp_path / "act", truths(layouts))
+    more = [
+        "--embodiment",
+        "aloha",
+        "--codec",
+        "none",
+        *("--allow", "motion"),
+        *("--allow", "pairs"),
+    ]
+    assert motus("convert", "act", "run-10:30", *more).code == 0
+    assert motus("convert", "run-10:30", "out-10:30", "--to", "lerobot-v2.1").code == 0
+    assert motus("inspect", "out-10:30").code == 0

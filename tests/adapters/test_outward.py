@@ -10,6 +10,7 @@ import zarr
 from layouts.unified import write_unified
 
 from motus_adapters import LAYOUTS, UnifiedDataset, convert_out, open_source
+from motus_adapters.conversion.canonical import numbers_of
 from motus_embodiments import ActionAdapter, DataError, UsageError, load_card
 
 LENGTHS = (9, 5, 12)
@@ -47,6 +48,8 @@ def test_out_and_in_again(tmp_path, layout, card):
         action = adapter.encode_action(recording.action, arrays["state"])
         np.testing.assert_allclose(state, arrays["state"], rtol=0, atol=1e-6)
         np.testing.assert_allclose(action, arrays["action"], rtol=0, atol=1e-6)
+        numbers = numbers_of(recording, load_card(card), frozenset({"limits", "pairs"}))
+        np.testing.assert_allclose(numbers.action, arrays["action"], rtol=0, atol=1e-6)
         wanted = views(ours, episode.index)
         found = {c.removeprefix("observation.images."): c for c in recording.cameras}
         found = {name.removesuffix("_image"): camera for name, camera in found.items()}
@@ -55,6 +58,14 @@ def test_out_and_in_again(tmp_path, layout, card):
             frames = np.stack(list(recording.frames(camera))).astype(int)
             error = np.abs(frames - wanted[name]).mean()
             assert error <= (2.5 if layout == "lerobot-v2.1" else 0)
+
+
+def test_a_link_stays_one(dataset, tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to("disk")
+    convert_out(dataset, tmp_path / "link", "lerobot-v2.1")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "disk/meta/info.json").is_file()
 
 
 def test_what_is_written_is_native(dataset, tmp_path):

@@ -150,6 +150,24 @@ def test_timestamps_give_the_rate(tmp_path):
     assert "uneven" in open_source(path)[1][0].episode.warnings[0]
 
 
+def test_an_episode_of_another_rate_is_told_from_the_others(tmp_path):
+    path = buffer(tmp_path)
+    ends = zarr.open_group(str(path))["meta/episode_ends"][:]
+    stamps = np.arange(17) / 30 + np.random.default_rng(0).normal(0, 1e-4, 17)
+    stamps[ends[0] :] = np.arange(17 - ends[0]) / 10
+    zarr.open_group(str(path), mode="a").create_array("data/timestamp", data=stamps)
+    rates = [recording.rate for recording in open_source(path)[1]]
+    assert len(set(rates)) == 2
+    assert sorted(set(rates)) == pytest.approx([10, 30], rel=0.02)
+
+
+@pytest.mark.parametrize("told", [0, -1, "fast"])
+def test_a_rate_that_is_none_is_passed_over(tmp_path, told):
+    path = buffer(tmp_path)
+    zarr.open_group(str(path), mode="a").attrs["rate_hz"] = told
+    assert open_source(path)[1][0].rate is None
+
+
 @pytest.mark.parametrize("unit", [1e3, 1e6, 1e9])
 def test_timestamps_that_are_no_seconds_give_no_rate(tmp_path, unit):
     path = buffer(tmp_path)

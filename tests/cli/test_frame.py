@@ -139,6 +139,12 @@ def test_a_traceback_is_shown_only_with_debug(motus, converting):
     assert "Traceback" in motus(*CONVERT, "--debug").err
 
 
+def test_what_begins_anew_says_nothing_of_resuming(motus, monkeypatch):
+    monkeypatch.setitem(vars(motus_adapters), "convert_out", fails_with(KeyboardInterrupt()))
+    ran = motus("convert", "data/pick", "out.hdf5", "--to", "robomimic")
+    assert (ran.code, "--resume" in ran.err) == (130, False)
+
+
 def test_an_interrupted_command_says_how_to_continue(motus, converting):
     converting(fails_with(KeyboardInterrupt()))
     ran = motus(*CONVERT, "--force")

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from motus_adapters.readers import Recording
+from motus_adapters.readers import Recording, parts_of
 from motus_embodiments import (
     ActionAdapter,
     ActionSpec,
@@ -66,12 +66,12 @@ def numbers_of(recording: Recording, card: Card, allow: frozenset[str] = frozens
     with _placed(recording.name):
         if (recorded := recording.numbers("state")) is not None:
             state = adapter.encode_state(adapter.as_recorded("state", *recorded))
-            with _allowing("limits", allow, passed):
+            with _allowing("limits", allow if np.isfinite(state).all() else None, passed):
                 adapter.check(state, "state", recording.name)
         told = None if card.action.representation == "none" else recording.numbers("action")
         if told is not None:
             action = _action(recording, card, adapter, told, state)
-            with _allowing("limits", allow, passed):
+            with _allowing("limits", allow if np.isfinite(action).all() else None, passed):
                 adapter.check(action, "action", recording.name)
         elif state is not None and card.action.representation != "none":
             action = _following(adapter, state)
@@ -82,6 +82,22 @@ def numbers_of(recording: Recording, card: Card, allow: frozenset[str] = frozens
             with _allowing("pairs", allow, passed):
                 adapter.check_pair(state, action, recording.name)
     return Numbers(state, action, passed)
+
+
+def unsaid(recording: Recording, *, has_action: bool) -> list[str]:
+    """What neither the layout nor a mapping says of state and action, and what is done instead."""
+    mapping, lines = recording.mapping, []
+    if mapping.state is None:
+        taken = {name.span()[0] for name in parts_of(mapping.action)}
+        if spare := [name for name in recording.episode.columns if name not in taken]:
+            lines.append(
+                f"no column is known as the state, and none is written; there are "
+                f"{', '.join(spare[:12])}: name it (motus inspect --map-out, then --map), "
+                "or say `state: []`"
+            )
+    if mapping.action is None and has_action:
+        lines.append("no action is stored; the following state becomes it (say `action: []`)")
+    return lines
 
 
 def motion_of(
@@ -174,11 +190,16 @@ def _following(adapter: ActionAdapter, state: np.ndarray) -> np.ndarray:
 
 
 @contextmanager
-def _allowing(name: str, allow: frozenset[str], passed: dict[str, str]) -> Iterator[None]:
-    """Let through what is allowed and note the first of it; say of the rest how it could be."""
+def _allowing(name: str, allow: frozenset[str] | None, passed: dict[str, str]) -> Iterator[None]:
+    """Let through what is allowed and note the first of it; say of the rest how it could be.
+
+    With None nothing could let it through.
+    """
     try:
         yield
     except DataError as error:
+        if allow is None:
+            raise
         if name in allow:
             passed.setdefault(name, error.message)
             return

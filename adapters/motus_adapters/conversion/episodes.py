@@ -10,7 +10,13 @@ from typing import Any
 import numpy as np
 
 from motus_adapters.conversion.cameras import check_cameras, match_all
-from motus_adapters.conversion.canonical import check_allow, motion_mask, motion_of, numbers_of
+from motus_adapters.conversion.canonical import (
+    check_allow,
+    motion_mask,
+    motion_of,
+    numbers_of,
+    unsaid,
+)
 from motus_adapters.conversion.canvas import Layout, layout_for
 from motus_adapters.labels import labeler_for
 from motus_adapters.readers import (
@@ -272,6 +278,7 @@ def _plan(
     warnings = list(dict.fromkeys(w for r in recordings for w in r.episode.warnings))
     cameras, notes = match_all(recordings, card)
     has_state = any(recording.mapping.state for recording in recordings)
+    has_action = any(recording.mapping.action for recording in recordings)
     jobs: list[ConvertJob] = []
     layout, first = None, None
     let_through, examples = Counter[str](), dict[str, str]()
@@ -282,7 +289,9 @@ def _plan(
             check_cameras(recording, cameras)
             numbers = numbers_of(recording, card, allow)
             if has_state and numbers.state is None:
-                raise _stateless(recording)
+                raise _lacking(recording, "state")
+            if has_action and numbers.action is not None and not recording.mapping.action:
+                raise _lacking(recording, "action")
             if layout is None:
                 layout = layout_for(_sizes(recording, cameras), canvas_width)
                 first = numbers
@@ -293,8 +302,11 @@ def _plan(
             continue
         let_through.update(numbers.let_through.keys())
         examples = {**numbers.let_through, **examples}
-        shown = {name: layout.boxes[role] for role, name in cameras.items()}
-        enough = {name: (height, width) for name, (_, _, width, height) in shown.items()}
+        enough: dict[str, tuple[int, int]] = {}
+        for role, name in cameras.items():
+            _, _, width, height = layout.boxes[role]
+            known = enough.get(name, (0, 0))
+            enough[name] = (max(height, known[0]), max(width, known[1]))
         jobs.append(ConvertJob(recording.at_least(enough), card, cameras, allow))
         if numbers.state is not None and len(numbers.state):
             lowest.append(numbers.state.min(axis=0))
@@ -313,6 +325,7 @@ def _plan(
         warnings.append(f"no rate is stored; the card's {card.rate:g} Hz is taken (--rate)")
     if any(job.recording.task is None for job in jobs):
         warnings.append("no task is stored; it stays empty (--task TEXT)")
+    warnings += unsaid(jobs[0].recording, has_action=first.action is not None)
     if lowest:
         warnings += ActionAdapter(card).remarks(np.min(lowest, axis=0), np.max(highest, axis=0))
     for name, told in examples.items():
@@ -329,9 +342,9 @@ def _plan(
     return jobs, plan
 
 
-def _stateless(recording: Recording) -> DataError:
+def _lacking(recording: Recording, what: str) -> DataError:
     return DataError(
-        f"{recording.name} has no state, which others have",
+        f"{recording.name} has no {what}, which others have",
         hint="leave it out with --skip-bad, or convert it by itself",
         where=recording.name,
     )

@@ -11,7 +11,7 @@ import numpy as np
 from motus_adapters.conversion.canonical import numbers_of
 from motus_adapters.conversion.proposal import ProposedPart, propose
 from motus_adapters.files import check_free, replacing
-from motus_adapters.readers import ColumnMap, Part, Recording, open_source
+from motus_adapters.readers import ColumnMap, Recording, open_source, parts_of
 from motus_adapters.unified.reading import UnifiedDataset
 from motus_embodiments import Card, DataError, MotusError, list_cards, load_card
 
@@ -261,8 +261,7 @@ def _columns(recordings: list[Recording], bad: list[tuple[str, str]]) -> list[Co
 
 def _role(recording: Recording, name: str) -> str:
     for role in ("state", "action"):
-        chosen = getattr(recording.mapping, role) or ()
-        used = [c.column if isinstance(c, Part) else c for c in chosen]
+        used = [part.column for part in parts_of(getattr(recording.mapping, role))]
         if any(column == name or column.startswith(f"{name}[") for column in used):
             return role
     return ""

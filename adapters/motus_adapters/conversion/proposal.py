@@ -12,7 +12,7 @@ import yaml
 
 from motus_adapters.conversion.cameras import match_cameras
 from motus_adapters.conversion.canonical import recorded_kind
-from motus_adapters.readers import ColumnMap, Part, Recording
+from motus_adapters.readers import ColumnMap, Part, Recording, View, parts_of
 from motus_embodiments import ActionAdapter, Card, Channel, MotusError
 
 Ranges = Mapping[str, tuple[Sequence[float], Sequence[float]]]
@@ -105,7 +105,8 @@ def propose(recordings: Sequence[Recording], ranges: Ranges, card: Card | None) 
         columns = _parts_of(first, what, ranges)
         against = _cannot_be_made(first, card) if what == "action" and columns else None
         if not columns or against:
-            lines.append(_NONE[what] + (f": {against}" if against else ""))
+            none = f"{what}: []" if getattr(first.mapping, what) == () else _NONE[what]
+            lines.append(none + (f": {against}" if against else ""))
             continue
         joints = what == "action" and first.action_kind == "joint_position"
         runs, remark = _runs(_told_as("state" if joints else what, columns, card), card)
@@ -136,9 +137,8 @@ def _parts_of(recording: Recording, what: What, ranges: Ranges) -> list[_Column]
         wanted, other = (_STATE, _ACTION) if what == "state" else (_ACTION, _STATE)
         found = [n for n in ranges if wanted.search(n) and not other.search(n)]
         named = found[:1] if what == "state" or recording.mapping.state is None else ()
-    parts = [n if isinstance(n, Part) else Part(column=n) for n in named]
     columns = []
-    for part in parts:
+    for part in parts_of(named):
         name, start, stop = (part.column, None, None) if part.column in ranges else part.span()
         low, high = ranges.get(name, ((), ()))
         for index in range(start or 0, min(stop or len(low), len(low))):
@@ -290,11 +290,19 @@ def _cameras(recording: Recording, card: Card | None) -> list[str]:
     if not found:
         names = ", ".join(recording.cameras) or "none"
         return [f"# cameras: {{head: CAMERA}}  # there is {names}"]
-    told = ", ".join(f"{role}: {json.dumps(name)}" for role, name in found.items())
+    views: Mapping[Any, str | View] = recording.mapping.cameras
+    told = ", ".join(f"{role}: {_view(name, views.get(role))}" for role, name in found.items())
     unused = [n for n in recording.cameras if n not in found.values()]
     if unused:
         remark += f"  # not used: {', '.join(unused)}"
     return [f"cameras: {{{told}}}{remark}"]
+
+
+def _view(name: str, stated: str | View | None) -> str:
+    """A camera, with what the mapping says to put right in its pictures."""
+    if isinstance(stated, View) and stated.camera == name:
+        return json.dumps(stated.model_dump(exclude_defaults=True))
+    return json.dumps(name)
 
 
 def _guessed(cameras: Sequence[str]) -> dict[str, str]:
@@ -315,7 +323,7 @@ def _rest(recordings: Sequence[Recording], card: Card | None) -> list[str]:
     lines = []
     rates = sorted({r.rate for r in recordings if r.rate is not None})
     if len(rates) == 1:
-        lines.append(f"rate: {rates[0]:g}")
+        lines.append(f"rate: {rates[0]:.12g}")
     elif rates:
         told = ", ".join(f"{rate:g}" for rate in rates)
         lines.append(f"# rate: recordings differ ({told} Hz); each rate is a dataset of its own")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from motus_adapters.conversion.canonical import recorded_kind
 from motus_adapters.conversion.canvas import Layout
 from motus_adapters.unified.reading import UnifiedDataset
 from motus_embodiments import ActionAdapter, Card
@@ -16,7 +17,7 @@ class Plan:
 
     Attributes:
         card: Name of the robot.
-        action_kind: Representation of its actions, as in a card.
+        action_kind: What its actions are, as a mapping says it.
         rate: Frames a second.
         cameras: Camera -> (height, width) in pixels.
         state: Names of the state's channels in native order; () without a state.
@@ -65,7 +66,7 @@ def plan_of(dataset: UnifiedDataset) -> Plan:
     action = card.action_order or card.recorded_action
     return Plan(
         card=card.name,
-        action_kind=card.action.representation,
+        action_kind=recorded_kind(card),
         rate=meta.rate,
         cameras={name: (box[3], box[2]) for name, box in _boxes(card, meta.layout).items()},
         state=state if meta.has_state else (),

@@ -14,6 +14,7 @@ from motus_adapters.readers.base import changed_at as changed_at
 from motus_adapters.readers.base import content_hash as content_hash
 from motus_adapters.readers.mapping import Part as Part
 from motus_adapters.readers.mapping import View as View
+from motus_adapters.readers.mapping import parts_of as parts_of
 from motus_adapters.unified.staging import half_written, is_half_written
 from motus_embodiments import DataError, UsageError, nearest
 
@@ -142,7 +143,21 @@ def open_source(
         on_bad(str(link.relative_to(path)), error)
     stated = ColumnMap.read(mapping)
     reader = _recognise(path) if format == "auto" else get_reader(format)
-    episodes = reader.episodes(path, on_bad)
+    bad: list[tuple[str, DataError]] = []
+
+    def note(name: str, error: DataError) -> None:
+        bad.append((name, error))
+        assert on_bad is not None
+        on_bad(name, error)
+
+    episodes = reader.episodes(path, None if on_bad is None else note)
+    if not episodes and bad:
+        name, error = bad[0]
+        raise DataError(
+            f"{path}: no recording is left, all {len(bad)} are bad; '{name}': {error.message}",
+            hint=error.hint,
+            where=str(path),
+        )
     if not episodes:
         raise DataError(
             f"{path} has no episode that can be read; looked for: {reader.looked_for}",

@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 import numpy as np
 
 from motus_adapters.readers.mapping import ColumnMap as ColumnMap
-from motus_adapters.readers.mapping import Part, View
+from motus_adapters.readers.mapping import Part, View, parts_of
 from motus_adapters.unified.staging import is_finished, is_half_written
 from motus_embodiments import DataError, UsageError, nearest
 
@@ -157,8 +157,7 @@ class Recording:
             DataError: A column has not one row for each frame.
             UsageError: The mapping names a column or channel that is not there.
         """
-        named = getattr(self.mapping, what)
-        parts = [n if isinstance(n, Part) else Part(column=n) for n in named or ()]
+        parts = parts_of(getattr(self.mapping, what))
         if not parts:
             return None
         read: dict[str, np.ndarray] = {}

@@ -14,6 +14,7 @@ from motus_adapters.readers.hdf5 import (
     Pictures,
     columns_of,
     hdf5_files,
+    is_encoded,
     members,
     opened,
     pictures_of,
@@ -62,6 +63,17 @@ def describe_demos(path: Path, describe: DescribeDemo, on_bad: OnBad | None) -> 
     return found
 
 
+def _below(group: h5py.Group, name: str, depth: int = 4) -> list[str]:
+    """The datasets of a group and of those in it, by their paths."""
+    found = []
+    for key, value in members(group, name).items():
+        if isinstance(value, h5py.Dataset):
+            found.append(f"{name}/{key}")
+        elif depth:  # a link may lead back to where it stands
+            found += _below(group, f"{name}/{key}", depth - 1)
+    return found
+
+
 def demo_episode(
     h5: h5py.File,
     group: h5py.Group,
@@ -77,17 +89,23 @@ def demo_episode(
     """
     demo = group.name.rsplit("/", 1)[-1]
     warnings = list(more)
-    inside = [f"obs/{n}" for n in members(group, "obs")]
-    names = [*inside, *(n for n, v in group.items() if isinstance(v, h5py.Dataset))]
-    flat = [n for n in names if group[n].ndim in (1, 2)]
-    wide = [n for n in inside if group[n].ndim == 4]
+    names = [*_below(group, "obs"), *(n for n, v in group.items() if isinstance(v, h5py.Dataset))]
+    flat = [n for n in names if group[n].ndim in (1, 2) and group[n].dtype.kind in "fiub"]
+    wide = [n for n in names if group[n].ndim == 4 or is_encoded(group[n])]
+    warnings += [
+        f"'{n}' {list(group[n].shape)} is no view and no column, and is left out"
+        for n in names
+        if n not in (*flat, *wide)
+    ]
     lengths = {n: len(group[n]) for n in (*flat, *wide)}
     num_frames = max(lengths.values(), default=0)
     if num_frames == 0:
         raise DataError(
             f"{path}: {demo} is empty", hint="leave it out: --skip-bad", where=str(path)
         )
-    cameras = [Pictures(n.removeprefix("obs/"), n, upside_down=upside_down) for n in wide]
+    cameras = [
+        Pictures(n.removeprefix("obs/"), n, decoded_bgr=True, upside_down=upside_down) for n in wide
+    ]
     try:
         columns = columns_of(path, group, num_frames, flat, warnings, needed=flat)
         pictures = pictures_of(path, group, num_frames, cameras, warnings)

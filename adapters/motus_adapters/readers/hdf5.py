@@ -282,11 +282,13 @@ def decode(content: bytes | np.ndarray, enough: tuple[int, int] | None = None) -
 
 
 def text(value: Any) -> str | None:
-    """An attribute or scalar dataset as text."""
+    """An attribute or dataset as text; of a list the first."""
     if isinstance(value, h5py.Dataset):
         if value.dtype.kind == "O":
             check_rows(value, Path(value.file.filename))
         value = value[()]
+    if isinstance(value, np.ndarray):
+        value = value.flat[0] if value.size else None
     if isinstance(value, bytes | np.bytes_):
         return bytes(value).decode("utf-8", "replace")
     return None if value is None else str(value)
@@ -316,6 +318,19 @@ def _is_colour(dataset: h5py.Dataset) -> bool:
     if dataset.ndim == 4:
         return (dataset.dtype == np.uint8 or kind == "f") and 3 in (dataset.shape[1::2])
     return (dataset.ndim == 1 and kind in "SOV") or (dataset.ndim == 2 and kind in "uV")
+
+
+def is_encoded(dataset: h5py.Dataset) -> bool:
+    """Whether a dataset's rows are encoded pictures, by its first one."""
+    if dataset.ndim != 1 or not len(dataset) or dataset.dtype.kind not in "SOV":
+        return False
+    if dataset.dtype.kind == "O":
+        check_rows(dataset, Path(dataset.file.filename))
+    row = dataset[0]
+    try:
+        return decode(row if isinstance(row, np.ndarray) else bytes(row)) is not None
+    except TypeError:  # a text
+        return False
 
 
 def _decoded(

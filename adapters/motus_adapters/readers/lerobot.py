@@ -35,6 +35,7 @@ class LeRobotEpisode:
         data: Its parquet file.
         number: Its episode_index, where the file holds several episodes.
         videos: (camera, file, seconds at which the episode begins).
+        meta: What tells of lengths, tasks and files, for all episodes.
     """
 
     root: Path
@@ -43,6 +44,7 @@ class LeRobotEpisode:
     data: Path
     number: int | None
     videos: tuple[tuple[str, Path, float], ...]
+    meta: tuple[Path, ...]
     images: tuple[str, ...]
     columns: tuple[str, ...]
     defaults: ColumnMap
@@ -55,8 +57,8 @@ class LeRobotEpisode:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The parquet file and the videos."""
-        return (self.data, *(path for _, path, _ in self.videos))
+        """The parquet file, the videos, and the metadata of the dataset."""
+        return (self.data, *(path for _, path, _ in self.videos), *self.meta)
 
     def column(self, name: str) -> np.ndarray:
         """A numeric column, [T, n]."""
@@ -174,6 +176,7 @@ def _episodes(
     lines = [*contradictions(info, parts), *warnings]
     for part in parts:
         lines += [line for line in part.warnings if line not in lines]
+    meta = tuple(p for p in sorted((root / INFO).parent.rglob("[!.]*")) if p.is_file())
     return [
         LeRobotEpisode(
             root=root,
@@ -182,6 +185,7 @@ def _episodes(
             data=part.data,
             number=part.number if version.startswith("v3.") else None,
             videos=part.videos,
+            meta=meta,
             images=part.images,
             columns=part.columns,
             defaults=ColumnMap(

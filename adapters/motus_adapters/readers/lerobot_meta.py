@@ -1,5 +1,6 @@
 """What LeRobot's versions share: the schema of the data files, and metadata held against them."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,11 +54,13 @@ def read_info(root: Path) -> dict[str, Any]:
 def inside(root: Path, relative: str) -> Path:
     """A path of the metadata, which must not climb out of the dataset.
 
+    A link on the way may: Hugging Face's cache keeps all files so.
+
     Raises:
         DataError: It does.
     """
     path = root / relative
-    if not path.resolve().is_relative_to(root.resolve()):
+    if not Path(os.path.abspath(path)).is_relative_to(os.path.abspath(root)):
         raise DataError(
             f"{root}/{INFO} names {relative}, outside the dataset",
             hint="the dataset's metadata is wrong; mend the paths in it",

@@ -110,8 +110,8 @@ class ColumnMap(_Frozen):
         state: What makes up the state, in the card's order of channels; () for none.
         action: The same for the action; () has the action made from the following state.
         cameras: Role (head, left_wrist, right_wrist) -> camera of the recording.
-        action_kind: joint_position, ee_pose, ee_position; joint_delta and ee_delta are known
-            and refused.
+        action_kind: joint_position, ee_pose, ee_position, joint_delta or ee_delta; the last two
+            where the card's actions are changes.
         rate: Frames a second.
         task: What the robot is told.
     """
@@ -173,6 +173,11 @@ class ColumnMap(_Frozen):
         """As noted in the dataset: every key, and of its parts what is said."""
         values = self.model_dump(mode="json", exclude_defaults=True)
         return dict.fromkeys(ColumnMap.model_fields) | {"cameras": {}} | values
+
+
+def parts_of(named: tuple[str | Part, ...] | None) -> list[Part]:
+    """State or action of a mapping, each column as a part."""
+    return [name if isinstance(name, Part) else Part(column=name) for name in named or ()]
 
 
 def cameras_among(roles: Mapping[Role, str], cameras: Collection[str]) -> dict[Role, str]:

@@ -17,12 +17,14 @@ from motus_adapters.readers.hdf5 import (
     text,
 )
 from motus_adapters.readers.mapping import ColumnMap, Part
+from motus_embodiments import DataError
 
 # thu-ml/RoboticsDiffusionTransformer data/hdf5_vla_dataset.py: raw values of open grippers.
 _STATE_OPEN = (4.7908, 4.7888)
 _ACTION_OPEN = (11.8997, 13.9231)
 _RATE = 25.0  # Hz, configs/dataset_control_freq.json of the same repository
 _SHORTEST = 128  # frames; RDT itself drops shorter episodes
+_AS_IF_SCALED = (0.5, 1.5)  # where the widest opening of grippers in 0..1 lies
 _STILL = 1e-2  # rad; RDT itself drops what comes before the first movement
 
 
@@ -43,10 +45,24 @@ class RdtReader:
 
     def episodes(self, path: Path, on_bad: OnBad | None = None) -> list[EpisodeFile]:
         """One episode a file, in numeric order."""
-        return describe_files(path, _describe, on_bad)
+        widest: list[float] = []
+
+        def describe(h5: h5py.File, file: Path, name: str) -> Hdf5Episode:
+            return _describe(h5, file, name, widest)
+
+        found = describe_files(path, describe, on_bad)
+        low, high = _AS_IF_SCALED
+        if widest and low < max(widest) <= high:
+            raise DataError(
+                f"{path}: no gripper state exceeds {max(widest):.3g}, where RDT's reach 4.79; "
+                "it looks scaled to 0..1",
+                hint="read it as it is with --format act (and --task for the instruction)",
+                where=str(path),
+            )
+        return found
 
 
-def _describe(h5: h5py.File, path: Path, name: str) -> Hdf5Episode:
+def _describe(h5: h5py.File, path: Path, name: str, widest: list[float]) -> Hdf5Episode:
     warnings: list[str] = []
     rows_of(path, h5, "action")
     num_frames, columns, pictures = act_parts(h5, path, warnings)
@@ -58,11 +74,7 @@ def _describe(h5: h5py.File, path: Path, name: str) -> Hdf5Episode:
     moving = np.flatnonzero((np.abs(states - states[0]) > _STILL).any(axis=1))
     if not len(moving) or moving[0] > 1:
         warnings.append("episodes that begin without movement, which RDT cuts off")
-    if states[:, [6, 13]].max() <= 1.0:
-        warnings.append(
-            "no gripper state exceeds 1, where RDT's reach 4.79: "
-            "if they are scaled to 0..1 already, read it with --format act"
-        )
+    widest.append(float(states[:, [6, 13]].max()))
     instruction, beside = _instruction(h5, path)
     return Hdf5Episode(
         path=path,

@@ -1,5 +1,6 @@
 """Replay buffers of diffusion policy and UMI: zarr with data/<key> and meta/episode_ends."""
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from motus_embodiments import DataError
 
 _WIDEST = 4096  # numbers of a row; what is wider is a picture of some kind, not a column
 _SHORTEST, _LONGEST = 1e-4, 1.0  # s between frames; milliseconds and the like are neither
+_OTHER = 0.1  # share by which an episode's steps are others than those of all
 _LOOKED_AT = 16  # chunks looked at to tell floats in 0..1 from floats in 0..255
 _UMI = ("eef_pos", "eef_rot_axis_angle", "gripper_width")
 _UMI_RATE = 60_000 / 1001  # Hz, the GoPro's; the file does not hold it (UMI's scripts)
@@ -119,26 +121,31 @@ def _describe(path: Path, prefix: str) -> list[ReplayEpisode]:
         views = [n for n, a in arrays.items() if len(a.shape) == 4 and a.dtype.kind in "fiu"]
         cameras = tuple(sorted(n for n in views if arrays[n].shape[3] == 3))
         columns = tuple(sorted(n for n, a in arrays.items() if _is_column(a)))
-        starts = [0, *ends[:-1].tolist()]
-        defaults, notes = _defaults(path, arrays, starts[0], int(ends[0]))
+        spans = list(zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True))
+        defaults, notes = _defaults(arrays)
         tasks = _tasks(group, len(ends))
-        if isinstance(group.attrs.get("rate_hz"), int | float):
-            defaults = defaults.model_copy(update={"rate": float(group.attrs["rate_hz"])})
+        told = group.attrs.get("rate_hz")
+        if isinstance(told, int | float) and told > 0:
+            rates: list[float | None] = [float(told)] * len(spans)
+        elif defaults.rate is None:
+            rates = _rates(path, arrays, spans, notes)
+        else:
+            rates = [defaults.rate] * len(spans)
         unit_range = tuple(n for n in cameras if _is_unit_range(path, n, arrays[n]))
         warnings = (*_remarks(arrays, cameras, columns), *notes)
         return [
             ReplayEpisode(
                 path=path,
                 name=f"{prefix}episode_{i}",
-                start=int(start),
-                stop=int(stop),
+                start=start,
+                stop=stop,
                 cameras=cameras,
                 columns=columns,
-                defaults=defaults.model_copy(update={"task": tasks[i]}),
+                defaults=defaults.model_copy(update={"task": tasks[i], "rate": rates[i]}),
                 unit_range=unit_range,
                 warnings=warnings,
             )
-            for i, (start, stop) in enumerate(zip(starts, ends, strict=True))
+            for i, (start, stop) in enumerate(spans)
         ]
 
 
@@ -211,9 +218,32 @@ def _is_unit_range(path: Path, name: str, array: zarr.Array) -> bool:
     return max(float(np.max(part)) for part in parts) <= 1.0
 
 
-def _defaults(
-    path: Path, arrays: dict[str, zarr.Array], start: int, stop: int
-) -> tuple[ColumnMap, list[str]]:
+def _rates(
+    path: Path, arrays: dict[str, zarr.Array], spans: list[tuple[int, int]], notes: list[str]
+) -> list[float | None]:
+    """The rate of each episode, as its time stamps tell it; what is odd about them is noted.
+
+    Clocks jitter: an episode has a rate of its own only where it is another one.
+    """
+    stamps = arrays.get("timestamp")
+    if stamps is None or len(stamps.shape) != 1:
+        return [None] * len(spans)
+    seconds = read_rows(path, "timestamp", stamps, 0, spans[-1][1]).astype(np.float64)
+    steps = [np.diff(seconds[start:stop]) for start, stop in spans]
+    common = float(np.median(np.concatenate(steps))) if any(map(len, steps)) else math.nan
+    if math.isnan(common):
+        return [None] * len(spans)
+    if not _SHORTEST <= common <= _LONGEST:
+        notes.append(f"timestamps are {common:g} apart, which are no seconds; the rate is open")
+        return [None] * len(spans)
+    own = [float(np.median(part)) if len(part) else common for part in steps]
+    own = [step if abs(step / common - 1) > _OTHER and step > 0 else common for step in own]
+    if any(np.abs(p / step - 1).max(initial=0) > 0.5 for p, step in zip(steps, own, strict=True)):
+        notes.append("timestamps are uneven; the frame index and their median are believed")
+    return [round(1 / step, 3) for step in own]
+
+
+def _defaults(arrays: dict[str, zarr.Array]) -> tuple[ColumnMap, list[str]]:
     """What the names say, and remarks on it."""
     robots = sorted(m[1] for name in arrays if (m := re.fullmatch(r"(robot\d+)_eef_pos", name)))
     if robots:
@@ -233,15 +263,5 @@ def _defaults(
         chosen = ("state[0:2]",)  # PushT: the agent's x and y, then the pose of the block
     elif "state" in arrays:
         chosen = ("state",)
-    rate, notes = None, []
-    if "timestamp" in arrays and stop - start > 1 and len(arrays["timestamp"].shape) == 1:
-        steps = np.diff(read_rows(path, "timestamp", arrays["timestamp"], start, stop))
-        middle = float(np.median(steps))
-        if not _SHORTEST <= middle <= _LONGEST:
-            notes.append(f"timestamps are {middle:g} apart, which are no seconds; the rate is open")
-        else:
-            rate = round(1 / middle, 3)
-            if np.abs(steps / middle - 1).max() > 0.5:
-                notes.append("timestamps are uneven; the frame index and their median are believed")
     action = ("action",) if "action" in arrays else None
-    return ColumnMap(state=chosen, action=action, rate=rate), notes
+    return ColumnMap(state=chosen, action=action), []

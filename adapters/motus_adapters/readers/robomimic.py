@@ -74,6 +74,6 @@ def _defaults(data: Any, demo: Any, group: h5py.Group, columns: tuple[str, ...])
         state=arm_and_hand(*names, fingers if panda else 0) if names else _whole(columns),
         action=("actions",) if "actions" in columns else None,
         action_kind=_KINDS.get(text(data.get("action_kind")) or "") or controller_kind(settings),
-        rate=None if rate is None else float(rate),
+        rate=float(rate) if rate is not None and rate > 0 else None,
         task=text(demo.get("task", data.get("task"))) or None,
     )
