@@ -117,6 +117,15 @@ def test_rows_of_unlike_length_do_not_move_the_others_up(tmp_path):
         read_everything(path)
 
 
+def test_a_task_with_a_line_end_of_its_own(tmp_path):
+    truth = make_truth(0, ("ego",), (4, 4), "fold\u2028it", 20.0)
+    path = write_lerobot_v2(tmp_path / "set", [truth])
+    for file in (path / "meta").glob("*.jsonl"):
+        rows = [json.loads(line) for line in file.read_text().split("\n") if line]
+        file.write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in rows))
+    assert open_source(path)[1][0].task == "fold\u2028it"
+
+
 @pytest.mark.parametrize("write", [write_lerobot_v2, write_lerobot_v3])
 def test_the_cache_of_hugging_face_holds_links(tmp_path, write):
     path = write(tmp_path / "set", truths())

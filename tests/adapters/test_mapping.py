@@ -221,6 +221,13 @@ def test_what_a_mapping_puts_right_is_proposed_again(tmp_path):
     assert found.state == ()
 
 
+def test_a_view_that_the_first_recording_lacks_is_proposed(tmp_path):
+    views = [("cam_high",), ("cam_high", "cam_left_wrist")]
+    path = write_act(tmp_path / "recordings", [fourteen(i, v) for i, v in enumerate(views)])
+    report = inspect_source(path, card="aloha")
+    assert set(ColumnMap.read(report.mapping).camera_names) == {"head", "left_wrist"}
+
+
 def test_actions_that_cannot_be_converted_are_made_from_the_state(tmp_path):
     path = write_libero(tmp_path / "x_demo.hdf5", [make_truth(0, ("agentview_rgb",), (8, 7))])
     report = inspect_source(path, card="franka")

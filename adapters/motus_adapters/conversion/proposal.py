@@ -117,7 +117,8 @@ def propose(recordings: Sequence[Recording], ranges: Ranges, card: Card | None) 
             lines.append(line)
         if what == "action" and first.action_kind is not None:
             lines.append(f"action_kind: {first.action_kind}")
-    lines += [*_cameras(first, card), *_rest(recordings, card)]
+    most = max(recordings, key=lambda recording: len(recording.cameras))
+    lines += [*_cameras(most, card), *_rest(recordings, card)]
     text = "\n".join(lines) + "\n"
     return Proposal(ColumnMap.read(yaml.safe_load(text) or {}), text, tuple(parts))
 

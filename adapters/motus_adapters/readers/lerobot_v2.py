@@ -122,7 +122,7 @@ def _by_number(path: Path, key: str) -> dict[int, dict[str, Any]]:
     if not path.is_file():
         return {}
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")  # a text may hold other line ends
         rows = [json.loads(line) for line in lines if line.strip()]
         return {int(row[key]): row for row in rows}
     except (OSError, ValueError, TypeError, LookupError) as error:
