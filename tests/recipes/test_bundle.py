@@ -261,6 +261,15 @@ def test_actions_are_cut_to_limits_and_counted(policy: Policy):
     assert policy.clipped == actions.size
 
 
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_actions_that_are_not_finite_are_refused(policy: Policy, wrong: float):
+    policy.space.action.mean[0] = wrong
+    with pytest.raises(DataError, match="not finite"):
+        act(policy)
+    with pytest.raises(DataError, match="not finite"):
+        policy.act_batch([Observation({"img": PICTURE}, NATIVE)], ["push the block"], [1])
+
+
 def test_joints_are_cut_to_their_speed():
     card, counts = load_card("aloha"), Counts()
     limits = Limits(card, rate=50.0)

@@ -146,6 +146,15 @@ def test_the_runner_refuses_what_is_not_its_own(exported, tmp_path: Path):
 
 
 @has_onnx
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_the_runner_refuses_actions_that_are_not_finite(exported, wrong):
+    runs = runner.Runner(exported.folder)
+    runs.about["action_statistics"]["mean"][0] = wrong
+    with pytest.raises(runner.ExportError, match="not finite"):
+        runs.act({"img": PICTURE}, NATIVE, "push the block")
+
+
+@has_onnx
 def test_the_gate_lets_nothing_through_that_differs(
     exported, policy, windows, tmp_path, monkeypatch
 ):

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from motus_embodiments import Card
+from motus_adapters.exports.runner import limited
+from motus_embodiments import Card, DataError
 
 # A command runs ahead of the measured state by what the robot's controller lags behind; ALOHA's
 # leaders, for example, are ahead of their followers by about this time.
@@ -40,24 +41,30 @@ class Limits:
         card: The robot. Speeds are known of joints only; a gripper's command is a goal that its
             own controller approaches, and end-effector poses have no speed in a card.
         rate: Rows of a chunk a second, Hz.
+
+    Attributes:
+        numbers: As `runner.json` has them.
     """
 
     def __init__(self, card: Card, rate: float) -> None:
-        channels = card.action_channels
-        self.low = np.array([channel.low for channel in channels])
-        self.high = np.array([channel.high for channel in channels])
+        self._card, channels = card.name, card.action_channels
         joints = [joint for arm in card.arms for joint in arm.joints] + list(card.joints)
         speeds = {joint.name: joint.velocity for joint in joints if joint.velocity is not None}
         names = [channel.name for channel in card.state_channels]
-        limited = [
+        held = [
             (column, names.index(c.name), speeds[c.name])
             for column, c in enumerate(channels)
             if c.kind == "joint" and c.name in speeds
         ]
-        self.columns = [column for column, _, _ in limited]
-        self.state_columns = [column for _, column, _ in limited]
-        self.stride = np.array([speed for _, _, speed in limited]) / rate
-        self.first = self.stride * (1 + LAG * rate)
+        stride = np.array([speed for _, _, speed in held]) / rate
+        self.numbers = {
+            "low": [None if np.isinf(c.low) else float(c.low) for c in channels],
+            "high": [None if np.isinf(c.high) else float(c.high) for c in channels],
+            "columns": [column for column, _, _ in held],
+            "state_columns": [column for _, column, _ in held],
+            "first": (stride * (1 + LAG * rate)).tolist(),
+            "stride": stride.tolist(),
+        }
 
     def __call__(
         self, actions: Float[np.ndarray, "b t a"], state: Float[np.ndarray, "b s"], counts: Counts
@@ -68,17 +75,17 @@ class Limits:
             actions: Canonical chunks.
             state: Canonical states that they start from.
             counts: Is added to.
+
+        Raises:
+            DataError: An action is not finite.
         """
-        inside = np.clip(actions, self.low, self.high)
+        if not np.isfinite(actions).all():
+            raise DataError(
+                f"the policy gave actions for '{self._card}' that are not finite",
+                hint="stop the robot; its weights are damaged, or its training diverged",
+            )
+        pairs = [limited(*row, self.numbers) for row in zip(actions, state, strict=True)]
+        inside, slow = (np.stack(part) for part in zip(*pairs, strict=True))
         counts.clipped += int((inside != actions).sum())
-        if not self.columns:
-            return inside
-        slow = inside.copy()
-        before, reach = np.asarray(state)[:, self.state_columns], self.first
-        for row in range(slow.shape[1]):
-            wanted = inside[:, row, self.columns]
-            before = np.clip(wanted, before - reach, before + reach)
-            slow[:, row, self.columns] = before
-            reach = self.stride
         counts.slowed += int((slow != inside).sum())
         return slow

@@ -36,7 +36,6 @@ def describe(policy: Policy) -> dict[str, Any]:
         video_shift=1.0,
         action_shift=1.0,
     )
-    limits = policy.limits
     about = {
         "bundle": policy.digest,
         "embodiment": card.name,
@@ -61,14 +60,7 @@ def describe(policy: Policy) -> dict[str, Any]:
         "chains": chains(card, adapter.kinematics) if poses else [],
         "relative_poses": poses and card.action.relative,
         "relative_joints": _relative_joints(card) if not poses else [],
-        "limits": {
-            "low": [None if np.isinf(v) else float(v) for v in limits.low],
-            "high": [None if np.isinf(v) else float(v) for v in limits.high],
-            "columns": limits.columns,
-            "state_columns": limits.state_columns,
-            "first": limits.first.tolist(),
-            "stride": limits.stride.tolist(),
-        },
+        "limits": policy.limits.numbers,
     }
     _check(policy, about)
     return about

@@ -70,7 +70,7 @@ class Runner:
 
         Raises:
             ExportError: A view is missing, a picture is no uint8 RGB, or the state has another
-                width or a number that is not finite.
+                width or a number that is not finite; or the actions have one.
         """
         about = self.about
         canonical = affine(about["state"], state)
@@ -80,7 +80,7 @@ class Runner:
         scale = about["action_statistics"]
         wide = at_rows(rows, np.array(about["rows"]))[0] * scale["std"] + scale["mean"]
         absolute = self.absolute(wide, canonical)
-        allowed = limited(absolute, canonical, about["limits"])
+        _, allowed = limited(absolute, canonical, about["limits"])
         self.clipped += int((allowed != absolute).sum())
         return affine(about["action"], allowed)
 
@@ -209,17 +209,20 @@ def affine(terms: Mapping[str, Any], values: Array) -> Array:
     return values @ matrix.T + offset
 
 
-def limited(actions: Array, state: Array, limits: Mapping[str, Any]) -> Array:
-    """Actions [t, a] cut to limits and joint speeds; null in `limits` means there is none."""
+def limited(actions: Array, state: Array, limits: Mapping[str, Any]) -> tuple[Array, Array]:
+    """Actions [t, a] cut to limits, and these cut to joint speeds; null in `limits` is none."""
+    if not np.isfinite(actions).all():
+        raise ExportError("the policy gives actions that are not finite; stop the robot")
     low, high = (np.array(limits[key], np.float64) for key in ("low", "high"))
-    out = np.fmin(np.fmax(actions, low), high)
+    inside = np.fmin(np.fmax(actions, low), high)
+    slow = inside.copy()
     before, reach = state[limits["state_columns"]], np.array(limits["first"])
-    for row in out if limits["columns"] else ():
+    for row in slow if limits["columns"] else ():
         row[limits["columns"]] = before = np.clip(
             row[limits["columns"]], before - reach, before + reach
         )
         reach = np.array(limits["stride"])
-    return out
+    return inside, slow
 
 
 def forward(chain: Mapping[str, Any], state: Array) -> Array:
