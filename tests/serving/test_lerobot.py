@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from motus_adapters import ServerLimits
 from motus_adapters.serving.unpickle import Record, unpickle
-from motus_embodiments import DataError, UsageError
+from motus_embodiments import DataError, UsageError, load_card
 from tests.serving.toys import Fake, eventually, free_port, serving
 
 grpc = pytest.importorskip("grpc", reason="grpcio is not installed")
@@ -151,6 +151,34 @@ def talk():
         made.channel.close()
 
 
+def test_the_shipped_card_of_lerobots_own_arm():
+    """Its gripper is `left_gripper` of the card and `gripper.pos` of LeRobot's."""
+    from motus_adapters.serving.actor import describe
+
+    motors = ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper")
+    names, seen = [f"{motor}.pos" for motor in motors], []
+
+    class Arm(Fake):
+        def act(self, query):
+            seen.append(query)
+            return np.tile(np.arange(6.0), (4, 1))
+
+    arm = Arm()
+    arm.metadata |= describe(load_card("so101"), rate=30, steps=4, execute=2, task="go")
+    assert "left_gripper" in arm.metadata["state"]
+    port = free_port()
+    with serving(arm, lerobot_port=port):
+        for order in (names, names[::-1]):
+            client = Talk(port).ready().instruct(setup(order))
+            (row, *_) = client.send(
+                observation(**{name: float(i) for i, name in enumerate(names)})
+            ).actions()
+            np.testing.assert_array_equal(seen[-1].state, np.arange(6.0))
+            told = dict(zip(order, row.get_action().tolist(), strict=True))
+            assert told == {name: float(i) for i, name in enumerate(names)}
+            client.channel.close()
+
+
 def code_of(call):
     with pytest.raises(grpc.RpcError) as error:
         call()
@@ -179,6 +207,8 @@ class TestProtocol:
     def test_another_robot_is_refused(self, talk):
         talk.ready()
         wrong = setup(["shoulder.pos", "b.pos", "c.pos"])
+        twice = setup(["a.pos", "a", "b.pos", "c.pos"])
+        assert code_of(lambda: talk.instruct(twice))[0] == "INVALID_ARGUMENT"
         code, told = code_of(lambda: talk.instruct(wrong))
         assert code == "INVALID_ARGUMENT"
         assert "the robot's state is shoulder.pos" in told

@@ -154,8 +154,9 @@ class LeRobotServer(services.AsyncInferenceServicer):  # type: ignore[misc]
             robot.order = _matched("state", list(self._actor.metadata["state"]), names)
             actions = list(self._actor.metadata["action"])
             robot.back = list(range(len(actions)))
-            if sorted(actions) == sorted(map(_short, names)):
-                robot.back = [actions.index(_short(name)) for name in names]
+            told = [_ours(name, actions) for name in names]
+            if sorted(actions) == sorted(told):
+                robot.back = [actions.index(name) for name in told]
             robot.rows = max(1, int(wanted["actions_per_chunk"]))
         return messages.Empty()
 
@@ -254,9 +255,11 @@ class LeRobotServer(services.AsyncInferenceServicer):  # type: ignore[misc]
         )
 
 
-def _short(name: str) -> str:
-    """LeRobot's robots say `shoulder_pan.pos` where a card says `shoulder_pan`."""
-    return name.removesuffix(".pos")
+def _ours(theirs: str, ours: list[str]) -> str:
+    """A card's name for LeRobot's `shoulder_pan.pos`, or for `gripper.pos` of a single arm."""
+    name = theirs.removesuffix(".pos")
+    grippers = [own for own in ours if own.endswith("_gripper")]
+    return grippers[0] if name == "gripper" and name not in ours and len(grippers) == 1 else name
 
 
 def _fields(value: Any, name: str) -> dict[str, Any]:
@@ -289,10 +292,10 @@ def _matched(what: str, ours: list[str], theirs: list[str]) -> list[str]:
     Raises:
         DataError: When they are not the same names.
     """
-    by_name = {_short(name): name for name in theirs}
-    if sorted(by_name) != sorted(ours):
+    by_name = {_ours(name, ours): name for name in theirs}
+    if sorted(by_name) != sorted(ours) or len(theirs) != len(ours):
         raise DataError(
             f"the robot's {what} is {', '.join(theirs)}; the policy's is {', '.join(ours)}",
-            hint="name the motors as the embodiment card does",
+            hint="name the motors as the embodiment card does; the only gripper may be `gripper`",
         )
     return [by_name[name] for name in ours]
