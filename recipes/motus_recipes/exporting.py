@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,7 +27,15 @@ from motus_adapters.deployment.bundle import CONTRACT, DecoderConfig, build_mode
 from motus_adapters.deployment.measuring import Measured
 from motus_adapters.deployment.measuring import measure as measure_policy
 from motus_adapters.exports.formats import check_format
-from motus_embodiments import Card, DataError, MismatchError, UsageError, load_card
+from motus_embodiments import (
+    Card,
+    DataError,
+    MismatchError,
+    UsageError,
+    card_differences,
+    card_hash,
+    load_card,
+)
 from motus_model import MODES, Role, Window, network_config
 from motus_recipes.data.windows import observed_windows
 from motus_recipes.latent_target import fit_target
@@ -34,6 +43,9 @@ from motus_recipes.reports.model_card import model_card, read_evaluation
 from motus_recipes.training.checkpoints import Weights, read_weights
 
 RUNS = Path("runs")
+# What a card may say otherwise than in training: where the robot may go, not what a number means.
+LIMITS = re.compile(r"(arms\.\w+\.)?joints\..+\.(low|high|velocity)|arms\.\w+\.workspace(\..+)?")
+TEXT = ("title", "notes", "sources")
 
 
 @dataclass(frozen=True)
@@ -97,8 +109,8 @@ def export(
         UsageError: When the mode gives no actions, more are to be carried out than a chunk has, no
             run fits the target, or `out` is there already.
         DataError: When the run isn't finished.
-        MismatchError: When the run was trained for another robot, the evaluation is of other
-            weights, or a format gives other actions.
+        MismatchError: When the run was trained for another robot, or its card differs in more
+            than limits; the evaluation is of other weights, or a format gives other actions.
     """
     solved = MODES[mode]
     if solved.action is not Role.SOLVE or solved.video is Role.CLEAN:
@@ -215,6 +227,7 @@ def _for_target(
                 hint="leave --anchoring out",
             )
         space = ActionSpace.from_dict(meta.card, state["statistics"])
+    space = ActionSpace(_card_now(run, space.card, card), space.state, space.action)
     config = BundleConfig(
         size=recipe["size"],
         window=Window(**recipe["window"]),
@@ -228,6 +241,28 @@ def _for_target(
     if network != model_config(config, space).network:
         config = replace(config, network=network)
     return _Made(config, space, weights)
+
+
+def _card_now(run: Path, trained: Card, card: Card) -> Card:
+    """Today's card if its limits are all that differ from the one of the data; else that one."""
+    if card_hash(trained) == card_hash(card):
+        return trained
+    other = [
+        f"{key} was {old}, is {new}"
+        for key, old, new in card_differences(trained, card)
+        if not LIMITS.fullmatch(key)
+        and key.partition(".")[0] not in TEXT
+        and not (key == "model.file" and old and new and Path(old).name == Path(new).name)
+    ]
+    if other:
+        raise MismatchError(
+            f"the card '{card.name}' is not the one that {run} was trained with: "
+            f"{'; '.join(other[:3])}{'; ...' if len(other) > 3 else ''}",
+            hint="limits, velocity and workspace may be changed after training; give the card the "
+            "rest back, or convert the recordings with it and train anew",
+            where=str(run),
+        )
+    return card
 
 
 def _initial(weights: Weights, config: BundleConfig, space: ActionSpace) -> Weights:

@@ -134,6 +134,25 @@ def test_a_run_whose_codec_is_of_another_release_is_refused(
     assert not (tmp_path / "policy").exists()
 
 
+def test_limits_that_were_tightened_after_training_count(tiny_run: Path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    own = tmp_path / "embodiments" / "pusht.yaml"
+    own.parent.mkdir()
+    shipped = (SHIPPED / "pusht.yaml").read_text()
+    own.write_text(shipped.replace("high: 0.512,", "high: 0.45,").replace("title:", "title: My"))
+    export(tiny_run, "pusht", tmp_path / "tight")
+    policy = Policy.load(tmp_path / "tight")
+    policy.space.action.mean[:] = 10.0  # m, beyond either limit
+    picture = np.zeros((48, 48, 3), np.uint8)
+    actions = policy.act({"img": picture}, np.array([200.0, 200.0]), "push the block")
+    np.testing.assert_allclose(actions, 450.0)
+    own.write_text(shipped.replace("scale: 0.001,", "scale: 0.002,"))
+    with pytest.raises(MismatchError, match=r"scale was 0\.001, is 0\.002") as error:
+        export(tiny_run, "pusht", tmp_path / "other")
+    assert "train anew" in (error.value.hint or "")
+    assert not (tmp_path / "other").exists()
+
+
 def test_an_evaluation_goes_into_the_card_of_its_own_weights(
     run: Path, anchoring: Path, tmp_path: Path
 ):
