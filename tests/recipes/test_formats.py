@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 from motus_adapters import Policy, compose, layout_for, letterbox, write_format
 from motus_adapters.exports import onnx_export, runner
 from motus_adapters.exports.narrow import narrow
-from motus_embodiments import MismatchError, UsageError, load_card
+from motus_embodiments import MismatchError, MotusError, UsageError, load_card
 from motus_recipes.data.windows import observed_windows
 
 has_onnx = pytest.mark.skipif(
@@ -124,16 +124,23 @@ def test_the_runner_needs_neither_torch_nor_motus(exported, policy, robot, preci
 
 
 @has_onnx
-def test_the_runner_refuses_what_is_not_its_own(exported, tmp_path: Path):
+def test_the_runner_refuses_what_the_policy_refuses(exported, policy, tmp_path: Path):
     runs = runner.Runner(exported.folder)
     for images, state in (
         ({}, NATIVE),
         ({"img": PICTURE.astype(np.float32)}, NATIVE),
         ({"img": PICTURE}, np.zeros(3)),
         ({"img": PICTURE}, np.array([np.nan, 1.0])),
+        ({"img": PICTURE}, np.array([9000.0, 1.0])),
+        ({"img": PICTURE, "image": PICTURE}, NATIVE),
+        ({"img": PICTURE[:0]}, NATIVE),
+        ({"img": PICTURE[:16, :16]}, NATIVE),
+        ({"img": np.zeros((48, 96, 3), np.uint8)}, NATIVE),
     ):
         with pytest.raises(runner.ExportError):
             runs.act(images, state, "push")
+        with pytest.raises(MotusError):
+            policy.act(images, state, "push")
     for file in exported.folder.glob("*.*"):
         (tmp_path / file.name).write_bytes(file.read_bytes())
     graph = bytearray((tmp_path / "step.onnx").read_bytes())

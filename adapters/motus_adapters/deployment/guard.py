@@ -9,13 +9,12 @@ from motus_adapters.action_space import ActionSpace
 from motus_adapters.conversion.canvas import compose, letterbox
 from motus_adapters.deployment.bundle import BundleConfig
 from motus_adapters.deployment.limits import Counts
+from motus_adapters.exports.runner import misfit
 from motus_embodiments import DataError, MismatchError
 from motus_model import SIZES
 
 SIGMAS = 6.0  # beyond so many standard deviations a state number is counted as outside
 SKEW = 0.1  # s that parts of one observation may lie apart, or two control periods if longer
-RATIO = 0.03  # by how much a head picture's width to height may differ from the trained one
-ROUNDED = 4  # pixels by which a canvas box may differ from the camera's own size
 
 Picture = UInt8[np.ndarray, "h w 3"]
 
@@ -155,8 +154,7 @@ class Guard:
 
     def _check_size(self, name: str, role: str, width: int, height: int) -> None:
         _, _, box_width, box_height = self.config.layout.boxes[role]
-        is_small = min(width - box_width, height - box_height) < -ROUNDED
-        is_other = abs(width * box_height / height - box_width) > ROUNDED + RATIO * box_width
+        is_small, is_other = misfit(width, height, (box_width, box_height))
         if role != "head":
             # A wrist's box has the head's shape; its camera may have had another in training too.
             self.counts.misfit += is_small or is_other

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from motus_adapters.deployment.policy import Policy
 from motus_adapters.exports import runner
 from motus_embodiments import Card, Kinematics, UsageError
+from motus_embodiments.numbers.checks import allowed
 from motus_embodiments.physics import mujoco
 from motus_model import MODES
 from motus_model.encoders import TinyPerception
@@ -55,6 +56,7 @@ def describe(policy: Policy) -> dict[str, Any]:
         "rows": policy.places.tolist(),
         "state": _affine(adapter.encode_state, len(adapter.decode_state(home))),
         "action": _affine(lambda a: adapter.decode_action(a, home), len(card.action_channels)),
+        "state_limits": _state_limits(card),
         "state_statistics": space.state.to_dict(),
         "action_statistics": space.action.to_dict(),
         "chains": chains(card, adapter.kinematics) if poses else [],
@@ -71,6 +73,15 @@ def _affine(function: Callable[[np.ndarray], np.ndarray], inputs: int) -> dict[s
     offset = function(np.zeros(inputs))
     matrix = np.stack([function(row) - offset for row in np.eye(inputs)], axis=1)
     return {"matrix": matrix.tolist(), "offset": offset.tolist()}
+
+
+def _state_limits(card: Card) -> list[list[Any]]:
+    """Name, unit and allowed values of each canonical state number; null where there is no end."""
+    ends = zip(*allowed(card, card.state_channels), strict=True)
+    return [
+        [channel.name, channel.unit, *(float(end) if np.isfinite(end) else None for end in pair)]
+        for channel, pair in zip(card.state_channels, ends, strict=True)
+    ]
 
 
 def _relative_joints(card: Card) -> list[int]:

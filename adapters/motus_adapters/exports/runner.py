@@ -21,6 +21,8 @@ import numpy as np
 
 Array = np.ndarray
 SMALL_TURN = 1e-12  # rad
+RATIO = 0.03  # by how much a head picture's width to height may differ from the trained one
+ROUNDED = 4  # pixels by which a canvas box may differ from the camera's own size
 
 
 class ExportError(Exception):
@@ -69,11 +71,13 @@ class Runner:
             seed: Of the noise.
 
         Raises:
-            ExportError: A view is missing, a picture is no uint8 RGB, or the state has another
-                width or a number that is not finite; or the actions have one.
+            ExportError: A view is missing or there twice, a picture is no uint8 RGB or has another
+                size or shape than in training; the state has another width, or a number that is
+                not finite or beyond the card's limits; or the actions have one that is not finite.
         """
         about = self.about
         canonical = affine(about["state"], state)
+        check_state(canonical, about["state_limits"])
         noise = draw_noise([seed], *about["noise"])
         canvas = self.canvas(images)
         rows = self.solve(canvas, self.describe(canonical), instruction, noise)
@@ -143,11 +147,19 @@ class Runner:
             role = roles.get(name.removeprefix("observation.images."))
             if role is None:
                 continue
-            if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+            if role in seen:
+                raise ExportError(f"two pictures for the view '{role}': {', '.join(images)}")
+            shape = picture.shape
+            if picture.dtype != np.uint8 or len(shape) != 3 or shape[2] != 3 or 0 in shape:
                 raise ExportError(
-                    f"camera '{name}' gives {picture.dtype} {picture.shape}, not uint8 [h, w, 3]"
+                    f"camera '{name}' gives {picture.dtype} {shape}, not uint8 [h, w, 3]"
                 )
             x, y, width, height = about["boxes"][role]
+            if role == "head" and any(misfit(shape[1], shape[0], (width, height))):
+                raise ExportError(
+                    f"camera '{name}' gives {shape[1]} x {shape[0]} pixels; the policy was trained "
+                    f"on {width} x {height} or more of that shape; crop it as the recordings were"
+                )
             whole[y : y + height, x : x + width] = letterbox(picture, width, height, stretch=4)
             seen.add(role)
         missing = sorted(set(about["boxes"]) - seen)
@@ -207,6 +219,28 @@ def affine(terms: Mapping[str, Any], values: Array) -> Array:
     if values.ndim == 0 or values.shape[-1] != matrix.shape[1] or not np.isfinite(values).all():
         raise ExportError(f"expected {matrix.shape[1]} finite numbers, not {values}")
     return values @ matrix.T + offset
+
+
+def check_state(state: Array, limits: Sequence[Sequence[Any]]) -> None:
+    """Hold a canonical state against name, unit, lowest and highest value of each number.
+
+    Raises:
+        ExportError: One lies beyond.
+    """
+    for value, (name, unit, low, high) in zip(state, limits, strict=True):
+        least, most = -np.inf if low is None else low, np.inf if high is None else high
+        if not least <= value <= most:
+            raise ExportError(
+                f"state '{name}' is {value:.4g} {unit}; the card allows {least:.4g} to {most:.4g}; "
+                "are its unit and its place in the state those of the recordings?"
+            )
+
+
+def misfit(width: int, height: int, box: tuple[int, int]) -> tuple[bool, bool]:
+    """Whether a picture is smaller than its box of the canvas, and whether of another shape."""
+    is_small = min(width - box[0], height - box[1]) < -ROUNDED
+    is_other = abs(width * box[1] / height - box[0]) > ROUNDED + RATIO * box[0]
+    return is_small, is_other
 
 
 def limited(actions: Array, state: Array, limits: Mapping[str, Any]) -> tuple[Array, Array]:

@@ -27,7 +27,7 @@ def check_limits(card: Card, values: Float[ndarray, "T n"], kind: What, where: s
         DataError: Names channel, value, limit and frame of the worst value.
     """
     channels = card.state_channels if kind == "state" else card.action_channels
-    low, high = _allowed(card, channels)
+    low, high = allowed(card, channels)
     place = f" of {where}" if where else ""
     if not np.isfinite(values).all():
         frame, column = (int(x) for x in np.argwhere(~np.isfinite(values))[0])
@@ -76,10 +76,10 @@ def remarks_on(
     return tuple(remarks)
 
 
-def _allowed(
+def allowed(
     card: Card, channels: tuple[Channel, ...]
 ) -> tuple[Float[ndarray, " n"], Float[ndarray, " n"]]:
-    """Limits with the allowance of each kind of channel."""
+    """Limits of a card's channels, with the allowance of each kind."""
     slack = {arm.gripper_name: arm.gripper.slack for arm in card.arms if arm.gripper}
     joints = [*(joint for arm in card.arms for joint in arm.joints), *card.joints]
     slack |= {joint.name: joint.slack for joint in joints if joint.slack is not None}
