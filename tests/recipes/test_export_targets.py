@@ -12,7 +12,7 @@ import yaml
 from motus_adapters import Normalizer, Policy, UnifiedDataset, label_dataset, read_bundle
 from motus_embodiments import DataError, MismatchError, UsageError, load_card
 from motus_embodiments.cards import SHIPPED
-from motus_recipes import export, latent_target, load_recipe, train
+from motus_recipes import export, latent_target, load_recipe, sample, train
 from motus_recipes.catalogue import LIBRARY
 
 FEW = {"steps": 4, "batch": 4}
@@ -79,6 +79,9 @@ def test_a_decoder_is_fitted_on_anchoring_data_alone(run: Path, anchoring: Path,
     assert actions.shape == (8, 2)
     assert (actions >= 0).all()
     assert (actions <= 512).all()
+    with pytest.raises(UsageError, match="cannot be sampled"):
+        sample(bundle, anchoring, 0, "vla", tmp_path / "samples")
+    assert not (tmp_path / "samples").exists()
     again = tmp_path / "again"
     export(run, "pusher", again, anchoring=anchoring)
     assert read_bundle(again).digest == read_bundle(bundle).digest

@@ -77,7 +77,8 @@ def sample(
         force: Replace what is there.
 
     Raises:
-        UsageError: For an unknown mode or episode, or an `out` that exists.
+        UsageError: For an unknown mode or episode, an `out` that exists, or a policy of latent
+            actions.
         DataError: Weights of a score are not what they should be.
         MismatchError: When the dataset or a baseline is of another robot.
     """
@@ -143,6 +144,13 @@ def _open(bundle: Path, how: _How, baselines: Path | None) -> tuple[Policy, _How
         if path is not None and not path.is_file():
             raise DataError(f"there is no file {path}", where=str(path))
     policy = Policy.load(bundle, how.device)
+    if policy.decoder:
+        raise UsageError(
+            f"{bundle} solves for latent actions, which recordings of '{policy.card.name}' do not "
+            "hold: it cannot be sampled",
+            hint="motus sample takes policies of runs that learnt a robot's own actions, exported "
+            "without --anchoring; motus eval measures this one",
+        )
     how = replace(how, device=str(policy.device))
     if baselines is not None:
         model = replace(policy.model.config, window=policy.config.window)
