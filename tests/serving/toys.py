@@ -70,6 +70,23 @@ def query(state: float = 0.0, **more: Any) -> dict[str, Any]:
     } | more
 
 
+def setup(names: list[str], rows: int = 4) -> Any:
+    """LeRobot's policy instructions, of a robot with these motors."""
+    from lerobot.async_inference.helpers import RemotePolicyConfig
+
+    features = {"observation.state": {"dtype": "float32", "shape": (3,), "names": names}}
+    return RemotePolicyConfig("motus", "policies/franka", features, rows)
+
+
+def observation(step: int = 0, must_go: bool = True, *, stamp: float = 100.0, **more: Any) -> Any:
+    """What its client sends, of a robot that the fake can answer."""
+    from lerobot.async_inference.helpers import TimedObservation
+
+    raw = {"a.pos": 1.5, "b.pos": 0.0, "c.pos": np.float32(0.0), "task": "go"}
+    raw["front"] = np.full((8, 10, 3), 7, np.uint8)
+    return TimedObservation(stamp, step, raw | more, must_go)
+
+
 @dataclass
 class Running:
     """A server in a thread of this process."""

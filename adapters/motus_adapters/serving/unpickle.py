@@ -85,6 +85,7 @@ def _run(data: bytes) -> Any:
     stack: list[Any] = []
     marks: list[int] = []
     memo: dict[int, Any] = {}
+    encoded = 0  # bytes
     for count, (instruction, argument, _) in enumerate(pickletools.genops(data)):
         name = instruction.name
         if count > MOST_INSTRUCTIONS:
@@ -116,6 +117,9 @@ def _run(data: bytes) -> Any:
             stack.append(_name(_pop(stack, 2)))
         elif name in ("NEWOBJ", "REDUCE"):
             stack.append(_make(*_pop(stack, 2)))
+            encoded += len(stack[-1]) if isinstance(stack[-1], bytes) else 0
+            if encoded > len(data):
+                raise DataError("the pickle encodes more text than it holds")
         elif name == "BUILD":
             _build(stack[-2], stack.pop())
         elif name == "STOP":
@@ -181,7 +185,7 @@ def _build(made: Any, state: Any) -> None:
 def _filled(data: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
     if not isinstance(dtype, _Dtype) or not isinstance(data, bytes | bytearray):
         raise DataError("the pickle has an array that is no plain numbers")
-    flat = np.frombuffer(bytes(data), dtype.plain)
+    flat = np.frombuffer(data, dtype.plain)
     return flat.reshape(shape, order="F" if order == "F" else "C")
 
 
