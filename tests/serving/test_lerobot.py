@@ -53,7 +53,9 @@ class TestItsOwnClient:
         robot = FakeRobot()
         monkeypatch.setattr(robot_client, "make_robot_from_config", lambda _: robot)
         port, seen = free_port(), []
-        with serving(Fake(work=seen.append), lerobot_port=port) as server:
+        fake = Fake(work=seen.append)
+        fake.metadata["rate"] = 50.0
+        with serving(fake, lerobot_port=port) as server:
             client = robot_client.RobotClient(
                 robot_client.RobotClientConfig(
                     policy_type="motus",
@@ -204,6 +206,22 @@ class TestProtocol:
         for step in range(5):
             talk.send(observation(step))
         assert talk.actions()[0].get_timestep() == 4
+
+    def test_a_client_at_the_policys_rate_may_wait(self, talk):
+        talk.ready().instruct(setup(["a.pos", "b.pos", "c.pos"]))
+        for step, stamp in ((0, 0), (5, 0.5), (5, 2), (12, 2.7), (60, 7.9), (80, 9.7)):
+            assert talk.send(observation(step, stamp=stamp)).actions()
+
+    @pytest.mark.parametrize(("steps", "hertz"), [(10, 30), (60, 5)])
+    def test_a_client_of_another_rate_is_refused_until_it_begins_anew(self, talk, steps, hertz):
+        """LeRobot's client says its rate nowhere, and has 30 Hz unless told otherwise."""
+        talk.ready().instruct(setup(["a.pos", "b.pos", "c.pos"])).send(observation(stamp=0))
+        for step in (steps, steps + 1):
+            code, told = code_of(lambda step=step: talk.send(observation(step, stamp=step / hertz)))
+            assert code == "INVALID_ARGUMENT"
+            assert f"{hertz} rows a second" in told
+            assert "--fps=10" in told
+        talk.ready().instruct(setup(["a.pos", "b.pos", "c.pos"])).send(observation(steps + 2))
 
     @pytest.mark.parametrize(
         ("data", "told"),

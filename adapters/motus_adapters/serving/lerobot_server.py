@@ -30,10 +30,14 @@ from motus_adapters.serving.metrics import Metrics
 from motus_adapters.serving.unpickle import Record, unpickle
 from motus_adapters.serving.wire import LONGEST_TOLD
 from motus_adapters.serving.worker import ActorError, Answer, Worker
-from motus_embodiments import DataError, MotusError, UsageError
+from motus_embodiments import DataError, MismatchError, MotusError, UsageError
 
 log = logging.getLogger(__name__)
 HOST = "127.0.0.1"
+# Control steps over which a client's rate is measured, too fast a one and too slow a one: a short
+# wait for a picture may make a loop slow, nothing makes it fast.
+FAST, SLOW = 10, 50
+OFF = 1.2  # by which factor it may differ from the policy's
 PATIENCE = 2.0  # s that a client waits for actions before it is told that there are none
 STATE = "observation.state"
 # By the code of an error. Not UNAVAILABLE or DEADLINE_EXCEEDED: those LeRobot's client sends again.
@@ -63,12 +67,49 @@ class Seen:
 
 
 @dataclass
+class Pace:
+    """How fast a client carries rows out, by the steps and stamps of its observations.
+
+    Attributes:
+        last: The observation before.
+        steps: Control steps since the count began, without those that waited for a chunk.
+        seconds: Their time.
+    """
+
+    last: Seen | None = None
+    steps: int = 0
+    seconds: float = 0.0
+
+    def hold(self, seen: Seen, rate: float) -> None:
+        """Hold the client's rate against the policy's (Hz), with one observation more.
+
+        Raises:
+            MismatchError: It is another one; also for all later observations of this client.
+        """
+        last, self.last = self.last, seen
+        if last is not None and seen.step > last.step and seen.stamp > last.stamp:
+            self.steps += seen.step - last.step
+            self.seconds += seen.stamp - last.stamp
+        if self.steps < FAST:
+            return
+        own = self.steps / self.seconds
+        if own > OFF * rate or (self.steps >= SLOW and own < rate / OFF):
+            raise MismatchError(
+                f"the client carries out {own:.3g} rows a second, the policy gives them for "
+                f"{rate:g} Hz: start it anew with --fps={rate:g}"
+            )
+        if self.steps >= SLOW:
+            self.steps, self.seconds = 0, 0.0
+
+
+@dataclass
 class Robot:
     """One client.
 
     Attributes:
         session: Its share of the actor.
         rate: How often it may ask.
+        pace: How fast it moves.
         order: Its state numbers in the actor's order; None until it has told its features.
         back: The actor's action numbers in its order.
         rows: How many rows of a chunk it wants.
@@ -79,6 +120,7 @@ class Robot:
 
     session: Session
     rate: Rate
+    pace: Pace = field(default_factory=Pace)
     order: list[str] | None = None
     back: list[int] = field(default_factory=list)
     rows: int = 0
@@ -166,6 +208,7 @@ class LeRobotServer(services.AsyncInferenceServicer):  # type: ignore[misc]
             robot = self._robot(context)
             robot.rate.take()
             seen = _seen(unpickle(self._collect(request_iterator)))
+            robot.pace.hold(seen, float(self._actor.metadata["rate"]))
             if seen.is_urgent or seen.step != robot.answered:
                 robot.newest = seen
                 robot.arrived.set()
@@ -195,7 +238,7 @@ class LeRobotServer(services.AsyncInferenceServicer):  # type: ignore[misc]
         """Tell the client what is wrong with its call."""
         try:
             yield
-        except (MotusError, KeyError, ValueError, TypeError) as error:
+        except (MotusError, KeyError, ValueError, TypeError, OverflowError) as error:
             code = error.code if isinstance(error, MotusError) else "bad_data"
             self._metrics.requests.labels(code).inc()
             log.warning("LeRobot client %s: %s", context.peer(), error)
