@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from motus_adapters.conversion.inspection import inspect_source as inspect_source
     from motus_adapters.deployment.bundle import BundleConfig as BundleConfig
     from motus_adapters.deployment.bundle import read_bundle as read_bundle
-    from motus_adapters.deployment.bundle import weights_hash as weights_hash
     from motus_adapters.deployment.bundle import write_bundle as write_bundle
     from motus_adapters.deployment.chunking import Overlap as Overlap
     from motus_adapters.deployment.encoders import open_encoders as open_encoders
@@ -210,7 +209,6 @@ _HOMES = {
     "scene_of": "sims",
     "serve": "serving",
     "simulator_names": "sims",
-    "weights_hash": "deployment.bundle",
     "user_cache": "files",
     "view_flows": "flow.canvases",
     "write_bundle": "deployment.bundle",
@@ -318,7 +316,6 @@ __all__ = [
     "simulator_names",
     "user_cache",
     "view_flows",
-    "weights_hash",
     "write_bundle",
     "write_dataset",
     "write_format",

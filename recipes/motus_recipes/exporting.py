@@ -38,6 +38,7 @@ from motus_embodiments import (
 )
 from motus_model import MODES, Role, Window, network_config
 from motus_recipes.data.windows import observed_windows
+from motus_recipes.evaluation.driving import Solving
 from motus_recipes.latent_target import fit_target
 from motus_recipes.reports.model_card import model_card, read_evaluation
 from motus_recipes.training.checkpoints import Weights, read_weights
@@ -132,7 +133,9 @@ def export(
         raise UsageError("a policy of latent actions has no other format than the folder")
     seen = UnifiedDataset(dataset or _dataset_of(run, target)).path if formats else None
     weights = _initial(made.weights, config, made.space) if untrained else made.weights
-    measured = read_evaluation(evaluation, _hash(weights)) if evaluation else None
+    measured = None
+    if evaluation:
+        measured = read_evaluation(evaluation, _hash(weights), Solving.of(config))
     megabytes = round(sum(v.numel() * v.element_size() for v in weights.values()) / 1e6, 1)
     formed: list[Parity] = []
     times = None

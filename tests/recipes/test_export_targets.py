@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,26 @@ from motus_embodiments import DataError, MismatchError, UsageError, load_card
 from motus_embodiments.cards import SHIPPED
 from motus_recipes import export, latent_target, load_recipe, sample, train
 from motus_recipes.catalogue import LIBRARY
+from motus_recipes.evaluation.closed_loop import EvalReport, summarize, write_evaluation
+from motus_recipes.evaluation.driving import Episode, Solving
+from motus_recipes.evaluation.protocol_card import ProtocolCard
 
+PROTOCOL = ProtocolCard(
+    env="sim:Task",
+    versions={},
+    tasks=("Task",),
+    embodiment="pusher",
+    instructions=("push",),
+    split="seen",
+    subgoals=(),
+    horizon=5,
+    rate=10.0,
+    rendering={},
+    seeds=(0, 19),
+    episodes=20,
+    contract=None,
+    code="",
+)
 FEW = {"steps": 4, "batch": 4}
 
 
@@ -164,21 +184,32 @@ def test_an_evaluation_goes_into_the_card_of_its_own_weights(
     assert "| success | not measured |" in (bundle / "README.md").read_text()
     weights = json.loads((bundle / "contract.json").read_text())["files"]["policy.safetensors"]
     assert "| latency | not measured |" in (bundle / "README.md").read_text()
-    told = {"env": "sim:Task", "rate": 0.5, "low": 0.3, "high": 0.7, "episodes": 20}
-    told["latency"] = {"median": 41.2, "p95": 60.0, "p99": 80.7, "worst": 99.0, "calls": 300}
+    told = summarize(
+        "policy",
+        [(Episode(seed, seed < 10, 5), [41.2], {}) for seed in range(20)],
+        PROTOCOL,
+        weights=weights,
+        solving=Solving("vla", 5, 2),
+    )
     file = tmp_path / "eval.json"
-    file.write_text(json.dumps(told | {"weights": weights}))
-    export(run, "pusher", bundle, anchoring=anchoring, evaluation=file, force=True)
+
+    def again(result: EvalReport, **options: object) -> None:
+        write_evaluation(file, result)
+        options |= {"anchoring": anchoring, "evaluation": file, "force": True}
+        export(run, "pusher", bundle, **options)
+
+    again(told)
     card = (bundle / "README.md").read_text()
     assert "50 % of 20 episodes in sim:Task" in card
-    assert "| latency | 41 ms median, 81 ms p99, where that was measured |" in card
+    assert "| latency | 41 ms median, 41 ms p99, where that was measured |" in card
     Policy.load(bundle)
-    file.write_text(json.dumps(told | {"weights": "0" * 64}))
     with pytest.raises(MismatchError, match="other weights"):
-        export(run, "pusher", bundle, anchoring=anchoring, evaluation=file, force=True)
-    file.write_text(json.dumps(told | {"weights": weights, "latency": {"median": "soon"}}))
-    with pytest.raises(DataError, match="no evaluation"):
-        export(run, "pusher", bundle, anchoring=anchoring, evaluation=file, force=True)
+        again(replace(told, weights="0" * 64))
+    for options in ({"mode": "joint"}, {"steps": 4}, {"execute": 1}):
+        with pytest.raises(MismatchError, match=r"other mode, steps or execute .*: vla, 5, 2, not"):
+            again(told, **options)
+    with pytest.raises(MismatchError, match="not said"):
+        again(replace(told, solving=None))
     file.write_text("{}")
     with pytest.raises(DataError):
         export(run, "pusher", bundle, anchoring=anchoring, evaluation=file, force=True)

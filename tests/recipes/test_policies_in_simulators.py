@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from motus_recipes import evaluate
+from motus_recipes.evaluation.driving import Solving
 
 STEPS, EXECUTE = 16, 8
 SIZE = 48  # pixels
@@ -43,7 +44,8 @@ def test_a_policy_is_measured_in_each_simulator(
     assert report.latency is not None
     assert report.latency.calls == 2 * STEPS / EXECUTE
     assert (report.protocol.embodiment, report.protocol.split) == (bed.card, "unseen")
-    assert report.weights
+    weights = json.loads((policy / "contract.json").read_text())["files"]["policy.safetensors"]
+    assert (report.weights, report.solving) == (weights, Solving("vla", 2, EXECUTE))
     assert film.stat().st_size > 1000
     assert json.loads(out.read_text())["protocol"]["contract"] == report.protocol.contract
 

@@ -148,7 +148,7 @@ PROTOCOL = ProtocolCard(
 def evaluated(solved: str) -> EvalReport:
     """A result whose episodes were solved where there is a 1."""
     found = [(Episode(seed, mark == "1", 3), [], {}) for seed, mark in enumerate(solved)]
-    return summarize("policy", found, PROTOCOL, None, None)
+    return summarize("policy", found, PROTOCOL)
 
 
 def test_the_table_pools_seeds_and_compares_the_same_episodes():

@@ -1,6 +1,7 @@
 """What makes a result trustworthy: its protocol, its crashes, its comparison with another."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ from motus_adapters import UnifiedDataset
 from motus_embodiments import DataError, MismatchError, UsageError
 from motus_recipes import compare, evaluate
 from motus_recipes.evaluation.closed_loop import read_evaluation_file
-from motus_recipes.evaluation.driving import run_episode
+from motus_recipes.evaluation.driving import Solving, run_episode
 from motus_recipes.evaluation.intervals import mcnemar, newcombe, newcombe_paired
 
 ENV = "toy:Slide"
@@ -179,7 +180,16 @@ def test_baselines_and_a_policy_run_under_one_protocol(
     assert reports["random"].results == evaluate("random", ENV, 2, opener=toys.slide).results
     own = reports[str(policy)]
     assert own.protocol.contract
-    assert own.weights
+    # a folder that is replaced meanwhile changes nothing of what was loaded
+    gone = evaluate(
+        policy,
+        ENV,
+        1,
+        opener=toys.slide,
+        on_progress=lambda *_: shutil.move(policy, tmp_path / "x"),
+    )
+    assert gone.weights == own.weights
+    assert gone.solving == own.solving == Solving("vla", 2, 2)
     assert own.counts["clipped"] + own.counts["slowed"] == sum(e.clipped for e in own.results)
     with pytest.raises(MismatchError, match="10 Hz"):
         evaluate(f"replay:{squares}", ENV, 1, opener=toys.faster)

@@ -155,12 +155,14 @@ class Bundle:
 
     Attributes:
         digest: Names this bundle: the hash of its contract.
+        weights_hash: SHA-256 of its weights.
     """
 
     config: BundleConfig
     space: ActionSpace
     weights: Mapping[str, Tensor]
     digest: str
+    weights_hash: str
 
 
 def contract(config: BundleConfig, space: ActionSpace) -> dict[str, Any]:
@@ -288,19 +290,7 @@ def read_bundle(folder: Path | str) -> Bundle:
             hint="only whole safetensors files are loaded",
             where=str(folder / WEIGHTS),
         ) from error
-    return Bundle(config, space, weights, str(agreed["digest"]))
-
-
-def weights_hash(folder: Path) -> str:
-    """SHA-256 of a bundle's weights, as its contract says.
-
-    Raises:
-        DataError: The folder is no bundle.
-    """
-    files = _read_json(folder / CONTRACT).get("files")
-    if not isinstance(files, dict) or WEIGHTS not in files:
-        raise DataError(f"{folder}/{CONTRACT} names no weights", where=str(folder / CONTRACT))
-    return str(files[WEIGHTS])
+    return Bundle(config, space, weights, str(agreed["digest"]), str(agreed["files"][WEIGHTS]))
 
 
 def model_config(config: BundleConfig, space: ActionSpace) -> ModelConfig:
@@ -341,8 +331,9 @@ def _check_files(folder: Path, agreed: Mapping[str, Any]) -> None:
     sealed = {key: value for key, value in agreed.items() if key != "digest"}
     changed = [] if hash_json(sealed) == agreed.get("digest") else [CONTRACT]
     files = agreed.get("files")
-    if isinstance(files, dict):
-        changed += [name for name, digest in files.items() if _hash_file(folder / name) != digest]
+    if not isinstance(files, dict) or WEIGHTS not in files:
+        raise DataError(f"{folder}/{CONTRACT} names no weights", hint=AGAIN, where=str(folder))
+    changed += [name for name, digest in files.items() if _hash_file(folder / name) != digest]
     if changed:
         raise DataError(
             f"{folder}/{changed[0]} is not the file that was exported",

@@ -37,6 +37,7 @@ class Policy:
         guard: What observations are held against, for the one robot that `act` drives.
         counts: What it met since loading or `reset`.
         digest: Names the bundle; empty without one.
+        weights_hash: SHA-256 of its weights; empty without one.
     """
 
     def __init__(
@@ -48,10 +49,12 @@ class Policy:
         *,
         decoder: LatentDecoder | None = None,
         digest: str = "",
+        weights_hash: str = "",
     ) -> None:
         self.model = model.to(device).eval()
         self.decoder = decoder.to(device).eval() if decoder else None
         self.config, self.space, self.device, self.digest = config, space, device, digest
+        self.weights_hash = weights_hash
         self.counts = Counts()
         self.guard = Guard(config, space, self.counts)
         self.limits = Limits(space.card, config.rate)
@@ -77,6 +80,7 @@ class Policy:
             torch_device(device),
             decoder=decoder,
             digest=bundle.digest,
+            weights_hash=bundle.weights_hash,
         )
 
     @property
@@ -98,6 +102,7 @@ class Policy:
             self.device,
             decoder=self.decoder,
             digest=self.digest,
+            weights_hash=self.weights_hash,
         )
 
     def reset(self) -> None:

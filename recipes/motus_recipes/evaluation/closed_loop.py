@@ -30,10 +30,11 @@ from motus_recipes.evaluation.driving import (
     Driver,
     Episode,
     PolicyDriver,
+    Solving,
     Stopwatch,
+    driven_by,
     make_driver,
     run_episode,
-    weights_of,
 )
 from motus_recipes.evaluation.intervals import wilson
 from motus_recipes.evaluation.protocol_card import ProtocolCard, describe_protocol
@@ -74,6 +75,7 @@ class EvalReport:
         time_to_success: The same in s of the robot's time.
         counts: What the policy met, as `motus_adapters.Counts` names it.
         weights: SHA-256 of the policy's weights, by which `motus export` knows them again.
+        solving: How it was solved; None for a baseline and for LeRobot's.
     """
 
     policy: str
@@ -93,6 +95,16 @@ class EvalReport:
     film: Path | None
     weights: str | None
     protocol: ProtocolCard
+    solving: Solving | None = None
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """What is about to be measured, told before the first episode."""
+
+    protocol: ProtocolCard
+    weights: str | None
+    solving: Solving | None
 
 
 @dataclass(frozen=True)
@@ -168,17 +180,19 @@ def evaluate(
         runner = (
             _alone(setup, seeds, film) if workers <= 1 else _pooled(setup, seeds, film, workers)
         )
-        protocol = next(runner)
-        assert isinstance(protocol, ProtocolCard)
+        begun = next(runner)
+        assert isinstance(begun, _Begun)
         if out is not None:
             check_writable(out.parent)
         for result in runner:
-            assert not isinstance(result, ProtocolCard)
+            assert not isinstance(result, _Begun)
             found.append(result)
             if on_progress:
                 solved = sum(episode.success for episode, _, _ in found)
                 on_progress(len(found), episodes, f"{solved} solved")
-    report = summarize(str(policy), found, protocol, film, weights_of(str(policy)))
+    report = summarize(
+        str(policy), found, begun.protocol, film, weights=begun.weights, solving=begun.solving
+    )
     if out is not None:
         write_evaluation(out, report)
     return report
@@ -211,8 +225,10 @@ def summarize(
     policy: str,
     found: Sequence[Result],
     protocol: ProtocolCard,
-    film: Path | None,
-    weights: str | None,
+    film: Path | None = None,
+    *,
+    weights: str | None = None,
+    solving: Solving | None = None,
 ) -> EvalReport:
     """One result of many episodes."""
     results = tuple(sorted((episode for episode, _, _ in found), key=lambda e: e.seed))
@@ -241,6 +257,7 @@ def summarize(
         film=film if film is not None and film.is_file() else None,
         weights=weights,
         protocol=protocol,
+        solving=solving,
     )
 
 
@@ -249,8 +266,8 @@ def _latency(times: Sequence[float]) -> Latency:
     return Latency(median, p95, p99, round(max(times), 3), len(times))
 
 
-def _alone(setup: Setup, seeds: range, film: Path | None) -> Iterator[ProtocolCard | Result]:
-    """The protocol, then each episode, in this process."""
+def _alone(setup: Setup, seeds: range, film: Path | None) -> Iterator[_Begun | Result]:
+    """What begins, then each episode, in this process."""
     _start_worker(setup)
     try:
         yield _describe(seeds)
@@ -262,7 +279,7 @@ def _alone(setup: Setup, seeds: range, film: Path | None) -> Iterator[ProtocolCa
 
 def _pooled(
     setup: Setup, seeds: range, film: Path | None, workers: int
-) -> Iterator[ProtocolCard | Result]:
+) -> Iterator[_Begun | Result]:
     """The same in processes of their own; one that dies takes only its own episode with it."""
     waiting = list(seeds)
     described = False
@@ -343,12 +360,11 @@ def _ready() -> _Running:
     return _running
 
 
-def _describe(seeds: range) -> ProtocolCard:
+def _describe(seeds: range) -> _Begun:
     running = _ready()
-    setup = running.setup
-    return describe_protocol(
-        running.simulator, running.driver, seeds, setup.instruction, setup.sheet
-    )
+    setup, driver = running.setup, running.driver
+    protocol = describe_protocol(running.simulator, driver, seeds, setup.instruction, setup.sheet)
+    return _Begun(protocol, *driven_by(driver))
 
 
 def _work(seed: int, film: Path | None) -> Result:

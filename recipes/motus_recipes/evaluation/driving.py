@@ -8,10 +8,10 @@ from typing import Protocol
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from motus_adapters import Observation, Policy, Simulator, UnifiedDataset, weights_hash
+from motus_adapters import BundleConfig, Observation, Policy, Simulator, UnifiedDataset
 from motus_embodiments import ActionAdapter, DataError, MismatchError, UsageError, load_card
 from motus_recipes.data.mixture import seeds
-from motus_recipes.evaluation.lerobot_driver import WEIGHTS, LeRobotDriver, lerobot_weights_hash
+from motus_recipes.evaluation.lerobot_driver import WEIGHTS, LeRobotDriver
 from motus_recipes.evaluation.sheet import Sheet, measure, subgoals_of
 
 EXPERT, RANDOM, REPLAY, LEROBOT = "expert", "random", "replay:", "lerobot:"
@@ -39,6 +39,26 @@ class Episode:
     reached: tuple[str, ...] = ()
     clipped: int = 0
     crash: str | None = None
+
+
+@dataclass(frozen=True)
+class Solving:
+    """How a policy makes its actions, which is no part of its weights.
+
+    Attributes:
+        mode: That it solves.
+        steps: Of denoising.
+        execute: Rows of a chunk that are carried out.
+    """
+
+    mode: str
+    steps: int
+    execute: int
+
+    @staticmethod
+    def of(config: BundleConfig) -> "Solving":
+        """As a bundle says it."""
+        return Solving(config.mode, config.steps, config.execute)
 
 
 class Driver(Protocol):
@@ -215,13 +235,11 @@ def run_episode(
     return episode, np.stack(frames) if frames else None
 
 
-def weights_of(policy: str) -> str | None:
-    """SHA-256 of the weights that drove; None for a baseline."""
-    if policy.startswith(LEROBOT):
-        return lerobot_weights_hash(Path(policy.removeprefix(LEROBOT)))
-    if policy in (EXPERT, RANDOM) or policy.startswith(REPLAY):
-        return None
-    return weights_hash(Path(policy))
+def driven_by(driver: Driver) -> tuple[str | None, Solving | None]:
+    """SHA-256 of the weights that a driver loaded, and how it solves; None for a baseline."""
+    if isinstance(driver, PolicyDriver):
+        return driver.policy.weights_hash, Solving.of(driver.policy.config)
+    return (driver.weights if isinstance(driver, LeRobotDriver) else None), None
 
 
 def make_driver(

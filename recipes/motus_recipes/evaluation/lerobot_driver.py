@@ -73,6 +73,7 @@ class LeRobotDriver:
             self._fits_itself = any(getattr(config, option, None) for option in FITTING)
             _check_action(folder, config.output_features, simulator)
             self._policy = _policy(folder, config)
+        self.weights = _weights_hash(folder)
         self.contract = f"lerobot {version('lerobot')} {config.type} {_digest(folder)[:16]}"
 
     def reset(self, seed: int) -> None:
@@ -273,8 +274,8 @@ def _digest(folder: Path) -> str:
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
-def lerobot_weights_hash(folder: Path) -> str | None:
-    """SHA-256 of a LeRobot policy's weights; None where they lie elsewhere."""
+def _weights_hash(folder: Path) -> str | None:
+    """SHA-256 of the weights; None where they lie elsewhere."""
     file = folder / WEIGHTS
     if not file.is_file():
         return None

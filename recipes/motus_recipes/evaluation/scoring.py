@@ -4,7 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from motus_adapters import check_free, read_bundle, weights_hash
+from motus_adapters import check_free, read_bundle
+from motus_adapters.deployment.bundle import Bundle
 from motus_embodiments import MismatchError, UsageError, load_card
 from motus_recipes.evaluation.closed_loop import (
     EvalReport,
@@ -12,7 +13,7 @@ from motus_recipes.evaluation.closed_loop import (
     summarize,
     write_evaluation,
 )
-from motus_recipes.evaluation.driving import Episode
+from motus_recipes.evaluation.driving import Episode, Solving
 from motus_recipes.evaluation.protocol_card import ProtocolCard, protocol_differences
 from motus_recipes.evaluation.sheet import Robot, Sheet, read_sheets
 from motus_recipes.provenance import code_version
@@ -67,7 +68,8 @@ def score(
         MismatchError: `out` was begun with another sheet or policy.
     """
     wanted, robot = read_robot_sheet(sheet)
-    protocol, weights = _protocol(wanted, robot, policy)
+    bundle = read_bundle(policy) if (Path(policy) / "contract.json").is_file() else None
+    protocol = _protocol(wanted, robot, bundle)
     done: list[Episode] = []
     if out.exists() and resume:
         begun = read_evaluation_file(out)
@@ -81,14 +83,20 @@ def score(
         check_free(out, force=force, resumable=True)
     for trial in range(len(done) + 1, robot.trials + 1):
         done.append(_trial(wanted, robot, trial, form))
-        write_evaluation(out, _report(policy, done, protocol, weights))
-    return _report(policy, done, protocol, weights)
+        write_evaluation(out, _report(policy, done, protocol, bundle))
+    return _report(policy, done, protocol, bundle)
 
 
 def _report(
-    policy: str, done: list[Episode], protocol: ProtocolCard, weights: str | None
+    policy: str, done: list[Episode], protocol: ProtocolCard, bundle: Bundle | None
 ) -> EvalReport:
-    return summarize(policy, [(episode, [], {}) for episode in done], protocol, None, weights)
+    return summarize(
+        policy,
+        [(episode, [], {}) for episode in done],
+        protocol,
+        weights=bundle.weights_hash if bundle else None,
+        solving=Solving.of(bundle.config) if bundle else None,
+    )
 
 
 def _trial(sheet: Sheet, robot: Robot, trial: int, form: Form) -> Episode:
@@ -101,9 +109,8 @@ def _trial(sheet: Sheet, robot: Robot, trial: int, form: Form) -> Episode:
     return Episode(trial, success, round(seconds * robot.rate), reached)
 
 
-def _protocol(sheet: Sheet, robot: Robot, policy: str) -> tuple[ProtocolCard, str | None]:
-    is_bundle = (Path(policy) / "contract.json").is_file()
-    card = ProtocolCard(
+def _protocol(sheet: Sheet, robot: Robot, bundle: Bundle | None) -> ProtocolCard:
+    return ProtocolCard(
         env=f"robot:{sheet.task[0]}",
         versions={},
         tasks=sheet.task,
@@ -116,8 +123,7 @@ def _protocol(sheet: Sheet, robot: Robot, policy: str) -> tuple[ProtocolCard, st
         rendering={"setup": robot.setup},
         seeds=(1, robot.trials),
         episodes=robot.trials,
-        contract=read_bundle(policy).digest if is_bundle else None,
+        contract=bundle.digest if bundle else None,
         code=code_version(),
         sheet=sheet.digest,
     )
-    return card, weights_hash(Path(policy)) if is_bundle else None

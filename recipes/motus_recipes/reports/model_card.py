@@ -1,45 +1,44 @@
 """The model card of an exported policy: what it is, what it was measured to do, what it needs."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from motus_adapters import ActionSpace, BundleConfig
-from motus_embodiments import DataError, MismatchError
+from motus_embodiments import MismatchError
+from motus_recipes.evaluation.closed_loop import EvalReport, read_evaluation_file
+from motus_recipes.evaluation.driving import Solving
 
 
-def read_evaluation(file: Path, weights: str) -> dict[str, Any]:
-    """What `motus eval --out` wrote, or `--json` printed, for these weights.
+def read_evaluation(file: Path, weights: str, solving: Solving) -> EvalReport:
+    """What `motus eval --out` wrote, or `--json` printed, of this policy.
 
     Args:
         file: Where it was kept.
         weights: SHA-256 of policy.safetensors.
+        solving: How the policy is to be solved.
 
     Raises:
         DataError: When it is no such document.
-        MismatchError: When other weights were evaluated.
+        MismatchError: When other weights were evaluated, or solved otherwise.
     """
-    try:
-        told = json.loads(file.read_text())
-        rate, low, high = (float(told[key]) for key in ("rate", "low", "high"))
-        kept = {"env": str(told["env"]), "episodes": int(told["episodes"])}
-        measured, times = told["weights"], told.get("latency")
-        if times is not None:
-            times = {key: float(times[key]) for key in ("median", "p99")}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{file} is no evaluation: {error!r}",
-            hint="motus eval POLICY --env ENV --out FILE makes one",
-            where=str(file),
-        ) from error
-    if measured != weights:
-        raise MismatchError(
-            f"{file} evaluates other weights than those of this run",
-            hint="export, evaluate that policy, then export again with --evaluation and --force",
-            where=str(file),
-        )
-    return {**kept, "rate": rate, "low": low, "high": high, "latency": times}
+    found = read_evaluation_file(file)
+    for what, was, now in (
+        ("weights", found.weights, weights),
+        ("mode, steps or execute", _told(found.solving), _told(solving)),
+    ):
+        if was != now:
+            raise MismatchError(
+                f"{file} evaluates other {what} than those of this export: {was}, not {now}",
+                hint="export, evaluate that policy, then export again with the same options, "
+                "--evaluation and --force",
+                where=str(file),
+            )
+    return found
+
+
+def _told(solving: Solving | None) -> str:
+    return "not said" if solving is None else f"{solving.mode}, {solving.steps}, {solving.execute}"
 
 
 def model_card(
@@ -49,7 +48,7 @@ def model_card(
     report: Mapping[str, Any],
     *,
     megabytes: float,
-    evaluation: Mapping[str, Any] | None,
+    evaluation: EvalReport | None,
     untrained: bool,
 ) -> str:
     """Text of README.md.
@@ -104,21 +103,21 @@ Times depend on the machine; `measured.json`, if it lies here, holds more of the
 """
 
 
-def _success(evaluation: Mapping[str, Any] | None) -> str:
+def _success(evaluation: EvalReport | None) -> str:
     if evaluation is None:
         return "not measured"
-    rate, low, high = (100 * evaluation[key] for key in ("rate", "low", "high"))
+    rate, low, high = (100 * part for part in (evaluation.rate, evaluation.low, evaluation.high))
     return (
-        f"{rate:.0f} % of {evaluation['episodes']} episodes in {evaluation['env']} "
+        f"{rate:.0f} % of {evaluation.episodes} episodes in {evaluation.env} "
         f"(95 % interval {low:.0f} to {high:.0f} %)"
     )
 
 
-def _latency(evaluation: Mapping[str, Any] | None) -> str:
-    if evaluation is None or evaluation["latency"] is None:
+def _latency(evaluation: EvalReport | None) -> str:
+    if evaluation is None or evaluation.latency is None:
         return "not measured"
-    times = evaluation["latency"]
-    return f"{times['median']:.0f} ms median, {times['p99']:.0f} ms p99, where that was measured"
+    times = evaluation.latency
+    return f"{times.median:.0f} ms median, {times.p99:.0f} ms p99, where that was measured"
 
 
 def _decoder(config: BundleConfig) -> str:
