@@ -1,6 +1,5 @@
 """A bundle: self-contained, the same bytes, held to its contract when loaded and at each call."""
 
-import asyncio
 import hashlib
 import json
 import os
@@ -166,22 +165,6 @@ def test_seeds_decide_and_batches_agree(policy: Policy):
     assert np.abs(rows[1] - one).max() > 1e-3
     with pytest.raises(DataError):
         policy.act_batch([dark], [], [1])
-
-
-def test_the_asynchronous_form_gives_the_same(policy: Policy):
-    wanted = act(policy, seed=3)
-    future = policy.submit({"img": PICTURE}, NATIVE, "push the block", 3)
-    np.testing.assert_array_equal(future.result(), wanted)
-
-    async def ask() -> np.ndarray:
-        return await asyncio.wrap_future(
-            policy.submit({"img": PICTURE}, NATIVE, "push the block", 3)
-        )
-
-    np.testing.assert_array_equal(asyncio.run(ask()), wanted)
-    broken = policy.submit({}, NATIVE, "push the block")
-    with pytest.raises(DataError):
-        broken.result()
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """A trained policy for one robot: native values in, native values out."""
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
 from math import ceil
@@ -58,7 +57,6 @@ class Policy:
         self.counts = Counts()
         self.guard = Guard(config, space, self.counts)
         self.limits = Limits(space.card, config.rate)
-        self._worker: ThreadPoolExecutor | None = None
 
     @staticmethod
     def load(folder: Path | str, device: str = "cpu") -> "Policy":
@@ -169,27 +167,6 @@ class Policy:
         state = np.stack([guard.state(one.state) for guard, one in pairs])
         canvases = np.stack([guard.canvas(one.images) for guard, one in pairs])
         return self.native(self.solve(canvases, state, instructions, seeds), state)
-
-    def submit(
-        self,
-        images: Mapping[str, UInt8[np.ndarray, "h w 3"]],
-        state: Float[np.ndarray, " s"],
-        instruction: str,
-        seed: int = 0,
-        *,
-        stamps: Mapping[str, float] | None = None,
-        rate: float | None = None,
-        overlap: Overlap | None = None,
-    ) -> Future[Float[np.ndarray, "t a"]]:
-        """`act` in a thread of its own, so that the loop goes on with the rows it has.
-
-        Calls are worked off one after the other. `asyncio.wrap_future` makes it awaitable.
-        """
-        if self._worker is None:
-            self._worker = ThreadPoolExecutor(1, "motus-policy")
-        return self._worker.submit(
-            self.act, images, state, instruction, seed, stamps=stamps, rate=rate, overlap=overlap
-        )
 
     def solve(
         self,
