@@ -20,13 +20,19 @@ from motus_adapters import (
     Policy,
     UnifiedDataset,
     check_free,
-    write_bundle,
     write_format,
 )
-from motus_adapters.deployment.bundle import CONTRACT, DecoderConfig, build_model, model_config
+from motus_adapters.deployment.bundle import (
+    CONTRACT,
+    DecoderConfig,
+    build_model,
+    fill_bundle,
+    model_config,
+)
 from motus_adapters.deployment.measuring import Measured
 from motus_adapters.deployment.measuring import measure as measure_policy
-from motus_adapters.exports.formats import check_format
+from motus_adapters.exports.formats import FORMATS, PARITY, check_format
+from motus_adapters.files import appearing, disk_errors
 from motus_embodiments import (
     Card,
     DataError,
@@ -108,7 +114,8 @@ def export(
 
     Raises:
         UsageError: When the mode gives no actions, more are to be carried out than a chunk has, no
-            run fits the target, or `out` is there already.
+            run fits the target, `out` is there already, or a format of an older policy beside it.
+        MissingError: When a format needs a package that is not installed.
         DataError: When the run isn't finished.
         MismatchError: When the run was trained for another robot, or its card differs in more
             than limits; the evaluation is of other weights, or a format gives other actions.
@@ -124,6 +131,7 @@ def export(
     for name in formats:
         check_format(name, _beside(out, name), force=force)
     check_free(out, CONTRACT, force=force)
+    _check_stale(out, formats)
     stage = _last_stage(run)
     state = json.loads((stage / "result" / "state.json").read_text())
     made = _for_target(run, stage, state, card, anchoring)
@@ -149,13 +157,15 @@ def export(
             evaluation=measured,
             untrained=untrained,
         )
-        write_bundle(out, weights, config, made.space, text, force=force)
-        if seen is not None:
-            policy = Policy.load(out)
-            windows = observed_windows(policy, seen)
-            for name in formats:
-                found = write_format(policy, name, _beside(out, name), windows, force=force)
-                formed += found.parity
+        with disk_errors(out), appearing(out) as new:  # after its formats, which may fail
+            new.mkdir()
+            fill_bundle(new, weights, config, made.space, text)
+            if seen is not None:
+                policy = Policy.load(new)
+                windows = observed_windows(policy, seen)
+                for name in formats:
+                    found = write_format(policy, name, _beside(out, name), windows, force=force)
+                    formed += found.parity
         times = measure_policy(out) if measure else None
     return ExportReport(
         bundle=out,
@@ -285,6 +295,17 @@ def _hash(weights: Weights) -> str:
 
 def _beside(out: Path, name: str) -> Path:
     return out.parent / f"{out.name}-{name}"
+
+
+def _check_stale(out: Path, formats: Sequence[str]) -> None:
+    """Refuse to leave another policy's format beside a new bundle."""
+    for name in FORMATS:
+        if name not in formats and (_beside(out, name) / PARITY).is_file():
+            raise UsageError(
+                f"{_beside(out, name)} is of the policy that was in {out} before",
+                hint=f"write it anew with --format {name}, or remove it",
+                where=str(_beside(out, name)),
+            )
 
 
 def _newest(target: str) -> Path:

@@ -7,6 +7,7 @@ import venv
 from importlib.metadata import files, requires
 from importlib.util import find_spec
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -16,7 +17,8 @@ from packaging.requirements import Requirement
 from motus_adapters import Policy, compose, layout_for, letterbox, write_format
 from motus_adapters.exports import onnx_export, runner
 from motus_adapters.exports.narrow import narrow
-from motus_embodiments import MismatchError, MotusError, UsageError, load_card
+from motus_embodiments import MismatchError, MissingError, MotusError, UsageError, load_card
+from motus_recipes import export
 from motus_recipes.data.windows import observed_windows
 
 has_onnx = pytest.mark.skipif(
@@ -176,6 +178,25 @@ def test_the_gate_lets_nothing_through_that_differs(
     with pytest.raises(MismatchError, match="other actions"):
         write_format(policy, "onnx", tmp_path / "out", windows)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bundle_and_its_formats_appear_together(tiny_run, squares, tmp_path, monkeypatch):
+    out = tmp_path / "pusht"
+    monkeypatch.setattr(onnx_export, "find_spec", lambda name: None if name == "onnx" else name)
+    with pytest.raises(MissingError, match="needs the package onnx"):
+        export(tiny_run, "pusht", out, formats=["onnx"], dry_run=True)
+    monkeypatch.setattr(onnx_export, "check_onnx", lambda: None)
+    monkeypatch.setattr(onnx_export, "write_onnx", Mock(side_effect=MismatchError("other")))
+    with pytest.raises(MismatchError, match="other"):
+        export(tiny_run, "pusht", out, formats=["onnx"])
+    assert list(tmp_path.iterdir()) == []
+    export(tiny_run, "pusht", out)
+    stale = tmp_path / "pusht-onnx"
+    stale.mkdir()
+    (stale / "parity.json").write_text("{}")
+    with pytest.raises(UsageError, match="policy that was in") as error:
+        export(tiny_run, "pusht", out, force=True)
+    assert "--format onnx" in (error.value.hint or "")
 
 
 @pytest.mark.slow

@@ -76,9 +76,12 @@ def check_format(name: str, folder: Path, *, force: bool) -> None:
 
     Raises:
         UsageError: Another format, or the folder exists and `force` is not given.
+        MissingError: A package is not installed.
     """
     if name not in FORMATS:
         raise UsageError(f"no format named '{name}'", hint=nearest(name, FORMATS))
+    if name == "onnx":
+        onnx_export.check_onnx()
     check_free(folder, PARITY, force=force)
 
 

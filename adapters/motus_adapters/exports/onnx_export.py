@@ -5,6 +5,7 @@ import hashlib
 import json
 import logging
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,19 @@ from motus_embodiments import MissingError
 OPSET = 20
 
 
+def check_onnx() -> None:
+    """Whether the packages are here that `write_onnx` needs.
+
+    Raises:
+        MissingError: One is not installed.
+    """
+    for name in ("onnx", "onnxruntime", "onnxscript"):  # torch's exporter imports the last one
+        if find_spec(name) is None:
+            raise MissingError(
+                f"--format onnx needs the package {name}", hint="pip install 'motus-cli[onnx]'"
+            )
+
+
 def write_onnx(policy: Policy, folder: Path) -> None:
     """Write both graphs in all precisions, `runner.json` and `runner.py` into a folder.
 
@@ -32,15 +46,10 @@ def write_onnx(policy: Policy, folder: Path) -> None:
         MissingError: onnx, onnxruntime or onnxscript is not installed.
         UsageError: The policy has no action path that can be exported (see `graphs`).
     """
-    try:
-        import onnx
-        import onnxruntime.quantization as quantization  # type: ignore[import-untyped]
-        import onnxscript
-    except ImportError as error:
-        raise MissingError(
-            f"--format onnx needs the package {error.name}", hint="pip install 'motus-cli[onnx]'"
-        ) from error
-    del onnxscript  # torch's exporter imports it
+    check_onnx()
+    import onnx
+    import onnxruntime.quantization as quantization  # type: ignore[import-untyped]
+
     files = []
     for graph in graphs(policy):
         whole = folder / f"{graph.name}.onnx"
