@@ -102,7 +102,13 @@ def demo(
     film = out / "page" / "episode.mp4"
     with parts("evaluate") as progress:
         solved = evaluate(
-            bundle, ENV, scale.episodes, workers=WORKERS, film=film, on_progress=progress
+            bundle,
+            ENV,
+            scale.episodes,
+            workers=WORKERS,
+            film=film,
+            force=True,
+            on_progress=progress,
         )
     with parts("evaluate untrained") as progress:
         unsolved = evaluate(control, ENV, scale.episodes, workers=WORKERS, on_progress=progress)

@@ -65,3 +65,17 @@ def test_a_result_that_cannot_be_kept_is_told_before_the_first_episode(tmp_path,
             on_progress=lambda *told: done.append(told),
         )
     assert not done
+
+
+def test_a_film_takes_no_others_place(tmp_path, toys):
+    film, out = tmp_path / "film.mp4", tmp_path / "result.json"
+    film.write_text("of years")
+    told = {"opener": toys.slide, "film": film, "out": out}
+    with pytest.raises(UsageError, match="exists"):
+        evaluate("expert", "toy:Slide", 1, **told)
+    assert film.read_text() == "of years"
+    with pytest.raises(UsageError, match="something else"):
+        evaluate("expert", "toy:Slide", 1, **told | {"film": tmp_path}, force=True)
+    assert not out.exists()
+    assert evaluate("expert", "toy:Slide", 1, **told, force=True).film == film
+    assert film.stat().st_size > 1000

@@ -158,17 +158,18 @@ def evaluate(
         workers: Processes.
         film: Where to write a film of the first episode.
         out: Where to write the result, for `compare` and `report`.
-        force: Replace `out`.
+        force: Replace `out` and `film`.
         opener: Starts a simulator by name.
         on_progress: Called after each episode.
 
     Raises:
-        OSError: The folder of `out` cannot be written to; told before the first episode.
-        UsageError: `out` is there already, or the sheet does not fit the simulator.
+        OSError: The folder of either cannot be written to; told before the first episode.
+        UsageError: `out` or `film` is there already, or the sheet does not fit the simulator.
         MismatchError: When the policy is for another robot than the simulator's.
     """
-    if out is not None:
-        check_free(out, force=force)
+    for file in (out, film):
+        if file is not None:
+            check_free(file, force=force)
     first = FIRST_SEED + 10_000 * seed
     seeds = range(first, first + episodes)
     if image_size is not None:
@@ -182,8 +183,9 @@ def evaluate(
         )
         begun = next(runner)
         assert isinstance(begun, _Begun)
-        if out is not None:
-            check_writable(out.parent)
+        for file in (out, film):
+            if file is not None:
+                check_writable(file.parent)
         for result in runner:
             assert not isinstance(result, _Begun)
             found.append(result)

@@ -144,6 +144,7 @@ class Experiment:
                     workers=self.workers,
                     film=folder / f"{task}.mp4",
                     out=file,
+                    force=True,  # a film may be there whose result an interruption kept away
                     on_progress=tell(f"evaluate {task}"),
                 )
         return read_evaluation_file(file)
