@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from motus_adapters import UnifiedDataset
+from motus_adapters.deployment.limits import Limits
 from motus_embodiments import DataError, MismatchError, UsageError
 from motus_recipes import compare, evaluate
 from motus_recipes.evaluation.closed_loop import read_evaluation_file
@@ -166,6 +167,20 @@ def test_a_simulator_that_is_killed_costs_one_episode_and_is_named(toys, workers
     assert "died (exit -9)" in (report.results[1].crash or "")
 
 
+def test_episodes_and_totals_count_the_same(toys, untrained, tmp_path, monkeypatch):
+    def cut(_limits, actions, _state, counts):
+        counts.clipped += 2
+        counts.slowed += 1
+        return actions
+
+    monkeypatch.setattr(Limits, "__call__", cut)
+    policy = untrained(tmp_path / "policy", "pusht", {"head": (48, 48)})
+    report = evaluate(policy, ENV, 2, opener=toys.slide)
+    assert report.counts["clipped"] == 2 * report.counts["slowed"] > 0
+    for kind in ("clipped", "slowed"):
+        assert report.counts[kind] == sum(getattr(episode, kind) for episode in report.results)
+
+
 def test_baselines_and_a_policy_run_under_one_protocol(
     toys, squares: Path, untrained, tmp_path, monkeypatch
 ):
@@ -190,7 +205,6 @@ def test_baselines_and_a_policy_run_under_one_protocol(
     )
     assert gone.weights == own.weights
     assert gone.solving == own.solving == Solving("vla", 2, 2)
-    assert own.counts["clipped"] + own.counts["slowed"] == sum(e.clipped for e in own.results)
     with pytest.raises(MismatchError, match="10 Hz"):
         evaluate(f"replay:{squares}", ENV, 1, opener=toys.faster)
     with pytest.raises(DataError):

@@ -86,11 +86,6 @@ class Policy:
         """The robot that this policy drives."""
         return self.space.card
 
-    @property
-    def clipped(self) -> int:
-        """Action numbers cut to the card's limits or speeds so far."""
-        return self.counts.clipped + self.counts.slowed
-
     def twin(self) -> "Policy":
         """The same network for one more robot, with checks and counts of its own."""
         return Policy(

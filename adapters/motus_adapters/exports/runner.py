@@ -57,7 +57,7 @@ class Runner:
             self._graphs[name] = onnxruntime.InferenceSession(
                 data, options, providers=["CPUExecutionProvider"]
             )
-        self.clipped = 0
+        self.clipped = self.slowed = 0
 
     def act(
         self, images: Mapping[str, Array], state: Array, instruction: str, seed: int = 0
@@ -84,8 +84,9 @@ class Runner:
         scale = about["action_statistics"]
         wide = at_rows(rows, np.array(about["rows"]))[0] * scale["std"] + scale["mean"]
         absolute = self.absolute(wide, canonical)
-        _, allowed = limited(absolute, canonical, about["limits"])
-        self.clipped += int((allowed != absolute).sum())
+        inside, allowed = limited(absolute, canonical, about["limits"])
+        self.clipped += int((inside != absolute).sum())
+        self.slowed += int((allowed != inside).sum())
         return affine(about["action"], allowed)
 
     def solve(

@@ -391,7 +391,7 @@ def _work(seed: int, film: Path | None) -> Result:
         return episode, watch.times, {}
     counts = asdict(running.driver.policy.counts)
     del counts["calls"]
-    return replace(episode, clipped=running.driver.policy.clipped), watch.times, counts
+    return replace(episode, clipped=counts["clipped"], slowed=counts["slowed"]), watch.times, counts
 
 
 def _told(error: Exception) -> str:

@@ -29,7 +29,8 @@ class Episode:
         success: Whether the task was solved.
         steps: Control steps until then, or until the horizon; 0 when it crashed.
         reached: The sheet's sub-goals that were reached on the way, the first one first.
-        clipped: Action numbers that were cut to the card's limits or speeds.
+        clipped: Action numbers that were cut to the card's limits.
+        slowed: Action numbers that were cut to a joint's speed.
         crash: What went wrong, when it could not be carried out; it counts as a failure.
     """
 
@@ -38,6 +39,7 @@ class Episode:
     steps: int
     reached: tuple[str, ...] = ()
     clipped: int = 0
+    slowed: int = 0
     crash: str | None = None
 
 
