@@ -183,8 +183,11 @@ def test_seeds_decide_and_batches_agree(policy: Policy):
     ],
 )
 def test_a_wrong_observation_is_refused(policy: Policy, images, state, says):
-    with pytest.raises(DataError, match=says):
+    with pytest.raises(DataError, match=says) as refused:
         act(policy, images, state)
+    hint = refused.value.hint or ""  # for a control loop, not for a conversion
+    assert "drop" not in hint
+    assert "card to" not in hint
 
 
 def test_a_camera_may_not_change_its_size(policy: Policy):
@@ -207,6 +210,8 @@ def test_stale_parts_are_refused(policy: Policy):
         act(policy, stamps={"img": 10.0, "state": 10.05})
     with pytest.raises(DataError, match=r"'img' is stale: 0\.900 s"):
         act(policy, stamps={"img": 10.1, "state": 11.0})
+    with pytest.raises(DataError, match="not uint8"):
+        act(policy, {"img": PICTURE / 255}, stamps={"img": 11.1, "state": 11.1})
     act(policy, stamps={"img": 11.1, "state": 11.1})
 
 

@@ -79,14 +79,23 @@ class Guard:
 
         Raises:
             DataError: Another number of channels than the card's, a number that is not finite,
-                or one beyond the card's limits; the hint names degrees for radians.
+                or one beyond the card's limits.
         """
         canonical = self.space.adapter.encode_state(np.asarray(native))
         return self.check_state(canonical)
 
     def check_state(self, canonical: Float[np.ndarray, " s"]) -> Float[np.ndarray, " s"]:
         """The same for a state that is canonical already."""
-        self.space.adapter.check(canonical[None], "state", "the observation")
+        try:
+            self.space.adapter.check(canonical[None], "state", "the observation")
+        except DataError as error:  # its hint is for recordings that are being converted
+            name = self.space.card.name
+            raise DataError(
+                error.message,
+                hint="nothing was commanded: send the state in the order and units of the "
+                f"recordings, inside the limits that the card '{name}' had at export; "
+                f"motus embodiments show {name} prints today's",
+            ) from error
         width = len(canonical)
         mean, std = self.space.state.mean[:width], self.space.state.std[:width]
         self.counts.outside += int((np.abs(canonical - mean) > SIGMAS * std).sum())
@@ -126,10 +135,13 @@ class Guard:
                 f"the observation is stale: the call before had one of {self._newest:.3f} s, "
                 f"this one is of {newest:.3f} s"
             )
-        self._newest = newest
 
-    def remember(self, state: Float[np.ndarray, " s"]) -> None:
-        """Count pictures that stood still while the robot moved."""
+    def remember(
+        self, state: Float[np.ndarray, " s"], stamps: Mapping[str, float] | None = None
+    ) -> None:
+        """Keep an observation that passed; count pictures that stood still while it moved."""
+        if stamps:
+            self._newest = max(stamps.values())
         moved = self._state is not None and not np.array_equal(state, self._state)
         for role, picture in self._now.items():
             if moved and np.array_equal(picture, self._views[role]):

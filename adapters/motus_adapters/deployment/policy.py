@@ -138,7 +138,7 @@ class Policy:
             guard.stamps(stamps)
         canonical = guard.state(state)
         canvas = guard.canvas(images)
-        guard.remember(canonical)
+        guard.remember(canonical, stamps)
         solved = self.solve(canvas[None], canonical[None], [instruction], [seed], overlap)
         return self.native(solved, canonical[None])[0]
 
