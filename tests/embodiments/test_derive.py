@@ -111,6 +111,61 @@ def test_each_arm_takes_the_driven_joints_of_its_own_hand(tmp_path):
         hands(3, gripper=("left_f",))
 
 
+def fingers(coupled: str, axis: str, reach: str) -> str:
+    """An arm of one joint with two fingers, the second coupled to the first by `coupled`."""
+    grown = "".join(
+        f'<body name="{name}" pos="0 {y} .05"><joint name="{name}" type="slide" axis="{along}" '
+        f'range="{span}"/><geom type="box" size=".01 .005 .02" pos="0 0 .06"/></body>'
+        for name, y, along, span in (("a", 0.02, "0 1 0", "0 .04"), ("b", -0.02, axis, reach))
+    )
+    return (
+        '<mujoco><compiler angle="radian"/><worldbody><body name="arm"><joint name="turn" '
+        f'range="-1 1"/><geom size=".02"/><site name="grip"/>{grown}</body></worldbody>'
+        f"<equality>{coupled}</equality></mujoco>"
+    )
+
+
+@pytest.mark.parametrize("opens", [None, "high"])
+@pytest.mark.parametrize(
+    ("coupled", "axis", "closed", "opened"),
+    [
+        ('joint1="b" joint2="a" polycoef="0 1 0 0 0"', "0 -1 0", (0, 0), (0.04, 0.04)),
+        ('joint1="b" joint2="a" polycoef="0 -1 0 0 0"', "0 1 0", (0, 0), (0.04, -0.04)),
+        ('joint1="b" joint2="a" polycoef=".01 .5 0 0 0"', "0 -1 0", (0, 0.01), (0.04, 0.03)),
+        ('joint1="a" joint2="b" polycoef="0 1 0 0 0"', "0 -1 0", (0, 0), (0.03, 0.03)),
+    ],
+)
+def test_a_coupled_finger_follows_the_other(tmp_path, coupled, axis, closed, opened, opens):
+    """Its own range, here wider, says nothing."""
+    leads = coupled.startswith('joint1="a"')
+    path = tmp_path / "two.xml"
+    path.write_text(fingers(f"<joint {coupled}/>", axis, "0 .03" if leads else "-1 1"))
+    options = {key: value for key, value in OPTIONS.items() if key != "cameras"}
+    gripper = derive_card("two", path, **options, gripper_open=opens).arms[0].gripper
+    assert gripper.joints == ("a", "b")
+    np.testing.assert_allclose([gripper.model_closed, gripper.model_open], [closed, opened])
+    assert gripper.home == 0
+
+
+def test_a_urdf_finger_that_mimics_the_other_follows_it(tmp_path):
+    grown = "".join(
+        f'<link name="{name}"><visual><origin xyz="0 0 .06"/><geometry><box size=".01 .01 .04"/>'
+        f'</geometry></visual></link><joint name="{name}" type="revolute"><parent link="one"/>'
+        f'<child link="{name}"/><origin xyz="0 {y} 0"/><axis xyz="1 0 0"/><limit lower="-.8" '
+        f'upper=".8" velocity="1" effort="1"/>{mimic}</joint>'
+        for name, y, mimic in (
+            ("a", 0.03, ""),
+            ("b", -0.03, '<mimic joint="a" multiplier="-1" offset=".1"/>'),
+        )
+    )
+    path = tmp_path / "two.urdf"
+    path.write_text(URDF.replace("</robot>", f"{grown}</robot>"))
+    options = {"end_effector": "tip", "side": "right", "rate": 20, "action": "joint_position"}
+    gripper = derive_card("two", path, gripper_values=(0, 1), **options).arms[0].gripper
+    np.testing.assert_allclose(gripper.model_closed, [0.8, -0.7])
+    np.testing.assert_allclose(gripper.model_open, [-0.8, 0.9])
+
+
 @pytest.mark.parametrize(
     ("option", "value", "hint"),
     [

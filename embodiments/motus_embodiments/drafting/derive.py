@@ -259,7 +259,8 @@ def _gripper(
     gripper: dict[str, Any] = {"joints": hand, "closed": recorded[0], "open": recorded[1]}
     if not closed:
         return gripper | {"model_closed": UNKNOWN, "model_open": UNKNOWN}
-    opening = (home[hand[0]] - closed[0]) / (opened[0] - closed[0])
+    widest = max(range(len(hand)), key=lambda i: abs(opened[i] - closed[i]))
+    opening = (home[hand[widest]] - closed[widest]) / (opened[widest] - closed[widest])
     gripper |= {"model_closed": closed, "model_open": opened}
     return gripper | {"home": min(max(opening, 0.0), 1.0)}
 

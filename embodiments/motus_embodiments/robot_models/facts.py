@@ -191,19 +191,27 @@ class ModelFacts:
     def ends_from(self, hand: tuple[str, ...], opens: Literal["high", "low"]) -> Ends:
         """Ends of the ranges when closed and open, the first joint being open at `opens`.
 
-        The other fingers follow their coupling's sign, or mirror where the model has none.
+        Fingers that are coupled to one of them follow it; others follow the first one, or mirror
+        it.
         """
-        directions = [1, *(self._direction(hand[0], other) for other in hand[1:])]
-        ranges = [self._range(name) for name in hand]
-        up = [(r if d > 0 else r[::-1]) for r, d in zip(ranges, directions, strict=True)]
-        low, high = tuple(r[0] for r in up), tuple(r[1] for r in up)
+        leader = self._leader(hand) or hand[0]
+        low, high = zip(*(self._travel(name, leader) for name in hand), strict=True)
+        if low[0] > high[0]:
+            low, high = high, low
         return (low, high) if opens == "high" else (high, low)
 
     def ends_by_geometry(self, hand: tuple[str, ...]) -> Ends | None:
         """Closed and open ends of two fingers: open is where they are further apart."""
-        if len(hand) != 2 or any(self.limits(name)[0] is None for name in hand):
+        if len(hand) != 2:
             return None
-        combinations = list(itertools.product(*(self._range(name) for name in hand)))
+        leader = self._leader(hand)
+        if any(self.limits(name)[0] is None for name in ([leader] if leader else hand)):
+            return None
+        combinations: list[tuple[float, ...]]
+        if leader:
+            combinations = list(zip(*(self._travel(name, leader) for name in hand), strict=True))
+        else:
+            combinations = list(itertools.product(*(self._range(name) for name in hand)))
         gaps = [self._gap(hand, ends) for ends in combinations]
         closed, opened = int(np.argmin(gaps)), int(np.argmax(gaps))
         if gaps[opened] - gaps[closed] < _CLEAR:
@@ -223,16 +231,32 @@ class ModelFacts:
             centres.append(data.geom_xpos[shapes].mean(axis=0) if shapes.any() else np.zeros(3))
         return float(np.linalg.norm(centres[0] - centres[1]))
 
-    def _direction(self, first: str, other: str) -> int:
-        """+1 if two coupled joints grow together, else -1."""
+    def _leader(self, hand: tuple[str, ...]) -> str | None:
+        """The first joint of a hand that another one of it is coupled to."""
+        coupled = (a for a in hand if any(self._coupling(b, a) is not None for b in hand))
+        return next(coupled, None)
+
+    def _travel(self, joint: str, leader: str) -> tuple[float, float]:
+        """Where a joint is at the lower and the upper end of its leader."""
+        ends = self._range(leader)
+        coefficients = self._coupling(joint, leader)
+        if coefficients is not None:
+            model = self._model
+            own, other = (float(model.qpos0[model.joint(n).qposadr[0]]) for n in (joint, leader))
+            low, high = (own + float(np.polyval(coefficients, end - other)) for end in ends)
+            return low, high
+        (a, b), (c, d) = ends, self._range(joint)
+        return (d, c) if abs(a + d) + abs(b + c) < abs(a - c) + abs(b - d) else (c, d)
+
+    def _coupling(self, joint: str, leader: str) -> list[float] | None:
+        """The polynomial, highest power first, by which a joint follows another (mjEQ_JOINT)."""
         model = self._model
-        pair = {model.joint(first).id, model.joint(other).id}
+        pair = (model.joint(joint).id, model.joint(leader).id)
         for e in range(model.neq):
-            ids = {int(model.eq_obj1id[e]), int(model.eq_obj2id[e])}
+            ids = (int(model.eq_obj1id[e]), int(model.eq_obj2id[e]))
             if model.eq_type[e] == mujoco.mjtEq.mjEQ_JOINT and ids == pair:
-                return 1 if model.eq_data[e][1] >= 0 else -1
-        (a, b), (c, d) = self._range(first), self._range(other)
-        return -1 if abs(a + d) + abs(b + c) < abs(a - c) + abs(b - d) else 1
+                return [float(c) for c in model.eq_data[e][4::-1]]
+        return None
 
     def _range(self, joint: str) -> tuple[float, float]:
         low, high = self.limits(joint)
