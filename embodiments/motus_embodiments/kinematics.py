@@ -179,17 +179,21 @@ class Kinematics:
         poses = np.tile(np.eye(4), (len(qpos), len(self.frames), 1, 1))
         model, data = self.model, self.data
         views = [_views(data, frame) for frame in self.frames]
+        moving = [a for a, frame in enumerate(self.frames) if _base_moves(model, frame)]
+        bases = {a: (np.empty((len(qpos), 3, 3)), np.empty((len(qpos), 1, 3))) for a in moving}
         for t in range(len(qpos)):
             data.qpos[:] = qpos[t]
             mujoco.mj_kinematics(model, data)
             for a, (position, matrix) in enumerate(views):
                 poses[t, a, :3, 3] = position
                 poses[t, a, :3, :3] = matrix.reshape(3, 3)
+            for a, (axes, origin) in bases.items():
+                axes[t], origin[t] = base_pose(data, self.frames[a])
         for a, frame in enumerate(self.frames):
-            if frame.base >= 0:  # bases do not move, so the last frame's pose stands for all
-                base = data.xmat[frame.base].reshape(3, 3)
-                poses[:, a, :3, 3] = (poses[:, a, :3, 3] - data.xpos[frame.base]) @ base
-                poses[:, a, :3, :3] = base.T @ poses[:, a, :3, :3]
+            if frame.base >= 0:
+                axes, origin = bases.get(a) or base_pose(data, frame)
+                poses[:, a, :3, 3] = ((poses[:, a, None, :3, 3] - origin) @ axes)[:, 0]
+                poses[:, a, :3, :3] = np.swapaxes(axes, -1, -2) @ poses[:, a, :3, :3]
         return poses
 
     def _descend(
@@ -337,6 +341,11 @@ def _views(data: mujoco.MjData, frame: Frame) -> tuple[Float[ndarray, " 3"], Flo
     if frame.is_site:
         return data.site_xpos[frame.id], data.site_xmat[frame.id]
     return data.xpos[frame.id], data.xmat[frame.id]
+
+
+def _base_moves(model: mujoco.MjModel, frame: Frame) -> bool:
+    """Whether a joint lies between the world and the body that an arm's poses are told in."""
+    return frame.base >= 0 and bool(model.body_weldid[frame.base])
 
 
 def base_pose(

@@ -33,6 +33,18 @@ def test_poses_of_the_toy_arm_are_in_its_base_frame(toy):
     np.testing.assert_allclose(turned[:3, :3], to_matrix(np.array([0, 0, 0.5])), atol=1e-12)
 
 
+def test_poses_are_told_in_a_base_that_a_joint_moves(toy):
+    """As on a lift: here the upper arm is the base, which turns."""
+    data = toy.model_dump()
+    data["arms"][0]["base"] = "upper"
+    kinematics = Kinematics(Card.model_validate(data))
+    states = np.array([[turn, lift, 0.4, 0, 1] for turn, lift in ((0, 0), (0.5, 0.2), (1, 0.4))])
+    poses = kinematics.poses(states)
+    np.testing.assert_allclose(poses, np.tile(poses[0], (3, 1, 1, 1)), atol=1e-12)
+    motion, _ = kinematics.motion(states)
+    np.testing.assert_allclose(motion[:, :6], 0, atol=1e-12)
+
+
 @pytest.mark.parametrize("card", MODELS)
 def test_motion_adds_up_to_the_poses(card):
     kinematics = Kinematics(card)
