@@ -56,6 +56,16 @@ def test_orientations_mean_what_their_names_say():
     np.testing.assert_allclose(to_matrix(turned), z @ y @ x, atol=1e-12)
 
 
+@pytest.mark.parametrize("small", [0, 1e-15, 5e-13, 1e-12, 1e-9])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_quaternions_at_no_turn_and_at_half_a_turn(sign, small):
+    none = from_native(np.array([sign, small, 0, 0]), "quaternion_wxyz")
+    np.testing.assert_allclose(none, [2 * sign * small, 0, 0], atol=1e-12)
+    for w in (small, -small):
+        half = from_native(np.array([w, 0, sign, 0]), "quaternion_wxyz")
+        np.testing.assert_allclose(half, [0, np.pi, 0], atol=1e-8)
+
+
 def test_both_quaternions_and_stretched_axes_are_one_orientation():
     vector = vectors(3)
     native = to_native(vector, "quaternion_wxyz")

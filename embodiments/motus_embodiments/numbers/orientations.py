@@ -90,6 +90,7 @@ def _unit(values: Float[ndarray, "... k"]) -> Float[ndarray, "... k"]:
 
 def _quaternion_matrix(wxyz: Float[ndarray, "... 4"]) -> Float[ndarray, "... 3 3"]:
     q = _unit(wxyz)
+    q = np.where(q[..., :1] < 0, -q, q)  # the same turn, told the short way round
     half = np.linalg.norm(q[..., 1:], axis=-1, keepdims=True)
     angle = 2 * np.arctan2(half, q[..., :1])
     return to_matrix(q[..., 1:] * angle / np.maximum(half, 1e-12))
