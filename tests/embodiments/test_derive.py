@@ -166,6 +166,15 @@ def test_a_urdf_finger_that_mimics_the_other_follows_it(tmp_path):
     np.testing.assert_allclose(gripper.model_open, [-0.8, 0.9])
 
 
+@pytest.mark.parametrize("more", [{}, {"gripper_values": None, "gripper_open": "high"}])
+def test_what_is_told_of_a_gripper_needs_one(toy_model, more):
+    with pytest.raises(UsageError, match="no driven joint beyond 'thumb'") as caught:
+        derive_card("toy", toy_model, **(OPTIONS | {"end_effector": "thumb"} | more))
+    option = "--gripper-open" if more else "--gripper-values"
+    assert option in caught.value.message
+    assert caught.value.hint.endswith(f"such as grip, palm; or leave out {option}")
+
+
 @pytest.mark.parametrize(
     ("option", "value", "hint"),
     [

@@ -98,6 +98,9 @@ def draft_card(
     hands = _hands(facts, chains, gripper, missing)
     if any(hands.values()) and gripper_values is None:
         missing["gripper_values"] = "closed and open as recordings hold them, such as 0 1"
+    if not any(hands.values()) and gripper != () and "gripper" not in missing:
+        told = {"gripper-values": gripper_values, "gripper-open": gripper_open}
+        _refuse_handless(facts, wanted, [flag for flag, value in told.items() if value is not None])
     positions, origin = facts.home(home)
     shared = _shared(chains)
     arms = []
@@ -201,6 +204,22 @@ def _hands(
     if unclear:
         missing["gripper"] = f"its driven joints, of {', '.join(unclear)}"
     return hands
+
+
+def _refuse_handless(facts: ModelFacts, wanted: Mapping[str, str], told: list[str]) -> None:
+    """Refuse what is told of a gripper that no joint belongs to.
+
+    Raises:
+        UsageError: Names the frames, and those that could be meant.
+    """
+    if not told:
+        return
+    frames = " and ".join(f"'{frame}'" for frame in wanted.values())
+    raise UsageError(
+        f"--{told[0]} is given, but {facts.path.name} has no driven joint beyond {frames}",
+        hint="give a frame that the fingers do not move, "
+        f"such as {', '.join(facts.frame_candidates())}; or leave out --{' and --'.join(told)}",
+    )
 
 
 def _ends(

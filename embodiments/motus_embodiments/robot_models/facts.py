@@ -48,18 +48,18 @@ class ModelFacts:
         return tuple(name for name in names if name)
 
     def frame_candidates(self) -> list[str]:
-        """Sites and end bodies that at least one joint moves, sites first."""
+        """Sites and end bodies that at least one joint moves, sites first; fingers are none."""
         model = self._model
         sites = [
             model.site(i).name
             for i in range(model.nsite)
-            if model.site(i).name and self._chain_joints(int(model.site_bodyid[i]))
+            if model.site(i).name and self._is_tool(int(model.site_bodyid[i]))
         ]
         inner = {int(parent) for parent in model.body_parentid[1:]}
         ends = [
             model.body(b).name
             for b in range(1, model.nbody)
-            if model.body(b).name and self._chain_joints(b) and self._is_end(b, inner)
+            if model.body(b).name and self._is_tool(b) and self._is_end(b, inner)
         ]
         return sites + ends
 
@@ -315,6 +315,16 @@ class ModelFacts:
             joints = [j for j in own if model.jnt_type[j] != free] + joints
             body = int(model.body_parentid[body])
         return joints
+
+    def _is_tool(self, body: int) -> bool:
+        """Whether joints move a body, the last of them not coupled to another finger's."""
+        model, joints = self._model, self._chain_joints(body)
+        pairs = (
+            {int(model.eq_obj1id[e]), int(model.eq_obj2id[e])}
+            for e in range(model.neq)
+            if model.eq_type[e] == mujoco.mjtEq.mjEQ_JOINT and model.eq_obj2id[e] >= 0
+        )
+        return bool(joints) and all(joints[-1] not in pair or pair <= set(joints) for pair in pairs)
 
     def _is_end(self, body: int, inner: set[int]) -> bool:
         """Whether no joint moves anything beyond a body, or it carries the fingers."""
