@@ -68,29 +68,40 @@ def _columns(card: Card, kind: str, what: str) -> list[int]:
     return [i for i, c in enumerate(channels) if c.kind == kind and c.unit in ("rad", "1")]
 
 
-def _scaled(adapter: ActionAdapter, p: Planted, kind: str, by: float, add: float = 0) -> Planted:
+def _scaled(adapter: ActionAdapter, p: Planted, by: float) -> Planted:
     state, action = p.state.copy(), p.action.copy()
-    state[:, _columns(adapter.card, kind, "state")] *= by
-    state[:, _columns(adapter.card, kind, "state")] += add
-    action[:, _columns(adapter.card, kind, "action")] *= by
-    action[:, _columns(adapter.card, kind, "action")] += add
+    state[:, _columns(adapter.card, "joint", "state")] *= by
+    action[:, _columns(adapter.card, "joint", "action")] *= by
     return Planted(state, action)
 
 
+def _recorded(adapter: ActionAdapter, p: Planted, shut: float, wide: float) -> Planted:
+    """Grippers recorded as `shut` when closed and `wide` when open, whatever the card says."""
+    planted = p.state.copy(), p.action.copy()
+    grippers = [arm.gripper for arm in adapter.card.arms if arm.gripper]
+    for what, values in zip(("state", "action"), planted, strict=True):
+        columns = _columns(adapter.card, "gripper", what)
+        for gripper, column in zip(grippers if columns else (), columns, strict=True):
+            closed, opened = gripper.span(what)
+            recorded = shut + values[:, column] * (wide - shut)
+            values[:, column] = (recorded - closed) / (opened - closed)
+    return Planted(*planted)
+
+
 def _degrees(adapter: ActionAdapter, p: Planted) -> Planted:
-    return _scaled(adapter, p, "joint", 180 / np.pi)
+    return _scaled(adapter, p, 180 / np.pi)
 
 
 def _radians(adapter: ActionAdapter, p: Planted) -> Planted:
-    return _scaled(adapter, p, "joint", np.pi / 180)
+    return _scaled(adapter, p, np.pi / 180)
 
 
 def _percent(adapter: ActionAdapter, p: Planted) -> Planted:
-    return _scaled(adapter, p, "gripper", 100)
+    return _recorded(adapter, p, 0, 100)
 
 
 def _two_sided(adapter: ActionAdapter, p: Planted) -> Planted:
-    return _scaled(adapter, p, "gripper", 2, -1)
+    return _recorded(adapter, p, -1, 1)
 
 
 def _metres(adapter: ActionAdapter, p: Planted) -> Planted:
@@ -144,6 +155,12 @@ def _has_gripper(card: Card) -> bool:
     return any(arm.gripper for arm in card.arms)
 
 
+def _has_small_gripper(card: Card) -> bool:
+    """Whether both 0..100 and -1..1 are mistakes, and seen: a card may have 0..100."""
+    spans = [a.gripper.span(what) for a in card.arms if a.gripper for what in ("state", "action")]
+    return any(abs(opened - closed) < 10 for closed, opened in spans)
+
+
 def _has_hand_commands(card: Card) -> bool:
     return _has_gripper(card) and card.action.representation != "none"
 
@@ -163,8 +180,8 @@ def _has_two_arms(card: Card) -> bool:
 MISTAKES = {
     "degrees for radians": Mistake(_degrees, "degrees", _angles("rad")),
     "radians for degrees": Mistake(_radians, "radians", _angles("deg")),
-    "gripper 0..100": Mistake(_percent, "0..100", _has_gripper),
-    "gripper -1..1": Mistake(_two_sided, "-1..1", _has_gripper),
+    "gripper 0..100": Mistake(_percent, "0..100", _has_small_gripper),
+    "gripper -1..1": Mistake(_two_sided, "-1..1", _has_small_gripper),
     "gripper state in m": Mistake(_metres, "another scale", _has_hand_commands),
     "gripper action inverted": Mistake(_inverted, "runs against", _has_hand_commands),
     "actions of exchanged arms": Mistake(

@@ -165,6 +165,29 @@ def test_gripper_scales_are_recognised(scale, says):
     assert says in rejected(card, states)
 
 
+@pytest.mark.parametrize(
+    ("closed", "opened", "recorded", "says"),
+    [
+        (0, 100, (-100, 0), "lies in -100..0: its sign is turned; set open: -100 in the card"),
+        (0, -3.4, (0, 3.4), "lies in 3.4..0: its sign is turned; set open: 3.4 in the card"),
+        (0, 100, (-100, 100), "spans -100 to 100"),
+        (0, 0.08, (0, 1), "looks like 0..1:"),
+        (0, 0.04, (0, 0.08), "spans 0 to 0.08"),
+        (1, 0, (0, 255), "looks like 0..255"),
+        (1, 0, (-1, 1), "looks like -1..1"),
+        (0, 0.08, (0, 100), "looks like 0..100"),
+    ],
+)
+def test_hints_on_grippers_tell_what_was_recorded(closed, opened, recorded, says):
+    """Not the openings between 0 and 1 that the card makes of it."""
+    data = load_card("aloha").model_dump()
+    data["arms"][0]["gripper"].update(closed=closed, open=opened)
+    card = Card.model_validate(data)
+    native = ActionAdapter(card).decode_state(wave(card)[0])
+    native[:, 6] = np.linspace(*recorded, len(native))
+    assert says in rejected(card, ActionAdapter(card).encode_state(native))
+
+
 @pytest.mark.parametrize("seed", range(10))
 def test_inverted_gripper_and_swapped_arms_are_proven_by_the_pair(seed):
     card = load_card("aloha")

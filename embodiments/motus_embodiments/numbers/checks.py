@@ -49,7 +49,7 @@ def check_limits(card: Card, values: Float[ndarray, "T n"], kind: What, where: s
     raise DataError(
         f"{kind} '{channel.name}' is {value:.4g}{unit} at frame {frame}{place}; "
         f"the card '{card.name}' allows {least:.4g} to {most:.4g}{unit}",
-        hint=_explanation(channels, values, low, high, channel)
+        hint=_explanation(card, kind, channels, values, low, high, channel)
         or "is it another robot, or another order of channels? "
         "motus embodiments show prints the card's limits",
         where=where or None,
@@ -126,6 +126,8 @@ def _allowance(channel: Channel, slack: dict[str, float]) -> float:
 
 
 def _explanation(
+    card: Card,
+    kind: What,
     channels: tuple[Channel, ...],
     values: Float[ndarray, "T n"],
     low: Float[ndarray, " n"],
@@ -135,7 +137,14 @@ def _explanation(
     """What the numbers look like instead, where they show it."""
     if worst.kind == "gripper":
         column = values[:, [c.name for c in channels].index(worst.name)]
-        return _gripper_explanation(worst.name, float(column.min()), float(column.max()))
+        closed, opened = next(
+            arm.gripper.span(kind)
+            for arm in card.arms
+            if arm.gripper and arm.gripper_name == worst.name
+        )
+        recorded = closed + column * (opened - closed)
+        least, most = float(recorded.min()), float(recorded.max())
+        return _gripper_explanation(worst.name, least, most, opened if closed == 0 else None)
     turns = [
         i for i, c in enumerate(channels) if c.kind in ("joint", "rotation") and c.unit == "rad"
     ]
@@ -148,13 +157,19 @@ def _explanation(
     return None
 
 
-def _gripper_explanation(name: str, least: float, most: float) -> str | None:
-    if -1.02 <= least < -0.02 and most <= 0.02:
-        return f"'{name}' lies in -1..0: its sign is turned; set open: -1.0 in the card"
-    if least >= -1.02 and most <= 1.02:
+def _gripper_explanation(name: str, least: float, most: float, opened: float | None) -> str:
+    """What a gripper's recorded values look like; `opened` is the card's where closed is 0."""
+    if opened:
+        low, high = sorted((least / opened, most / opened))
+        if -1.02 <= low < -0.02 and high <= 0.02:
+            turned = f"{-opened:g}"
+            return (
+                f"'{name}' lies in {turned}..0: its sign is turned; set open: {turned} in the card"
+            )
+    if -1.02 <= least < -0.02 and most <= 1.02:
         return f"'{name}' looks like -1..1: set closed: -1.0 (or 1.0, if that is closed) and open"
-    for scale in (100.0, 255.0, 1000.0):
-        if least >= 0 and scale / 2 < most <= scale * 1.02:
+    for scale in (1.0, 100.0, 255.0, 1000.0):
+        if least >= -0.02 * scale and scale / 2 < most <= scale * 1.02:
             return f"'{name}' looks like 0..{scale:g}: set closed and open in the card"
     return f"'{name}' spans {least:.4g} to {most:.4g}: set closed and open in the card to its ends"
 
