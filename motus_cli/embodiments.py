@@ -9,7 +9,7 @@ from typer import Argument, Option, Typer
 from motus_cli.command import command
 from motus_cli.console import Console, Outcome
 from motus_cli.options import EmbodimentName, Force
-from motus_embodiments import MismatchError, MotusError, UsageError
+from motus_embodiments import MismatchError, MissingError, MotusError, UsageError
 
 group = Typer(help="List, show, check and compare embodiment cards.")
 
@@ -117,23 +117,23 @@ def check_embodiment(console: Console, embodiment: EmbodimentName) -> Outcome:
     from motus_embodiments import load_card
 
     card = load_card(embodiment)
-    checks = [_checked(name, check, card) for name, check in CHECKS.items()]
-    failed = [row["check"] for row in checks if not row["ok"]]
-    problem = None
-    if failed:
+    checks, failed = [], dict[str, MotusError]()
+    for name, check in CHECKS.items():
+        try:
+            checks.append({"check": name, "ok": True, "found": check(card)})
+        except MotusError as error:
+            checks.append({"check": name, "ok": False, "found": error.message})
+            failed[name] = error
+    problem: MotusError | None = None
+    if failed and all(isinstance(error, MissingError) for error in failed.values()):
+        problem = next(iter(failed.values()))  # nothing that the card could mend
+    elif failed:
         problem = MismatchError(
             f"embodiment '{card.name}' fails: {', '.join(failed)}",
             hint=f"mend the card, then run `motus embodiments check {embodiment}` again",
             where=card.name,
         )
     return Outcome({"name": card.name, "checks": checks}, problem=problem)
-
-
-def _checked(name: str, check: Callable[[Any], str], card: Any) -> dict[str, Any]:
-    try:
-        return {"check": name, "ok": True, "found": check(card)}
-    except MotusError as error:
-        return {"check": name, "ok": False, "found": error.message}
 
 
 def _check_actions(card: Any) -> str:

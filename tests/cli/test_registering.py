@@ -172,6 +172,15 @@ def test_a_robot_without_a_model_has_no_picture(folder, motus):
     assert "no robot model" in err
 
 
+def test_a_model_that_is_not_here_is_no_fault_of_the_card(folder, motus):
+    assert motus(*TOY, *SAID, *REST).code == 0
+    (folder / "toy.xml").rename(folder / "elsewhere.xml")
+    ran = motus("embodiments", "check", "toy")
+    assert ran.code == 3
+    assert "put the model back at" in ran.err
+    assert "mend the card" not in ran.err
+
+
 DATASET = {
     "codebase_version": "v3.0",
     "fps": 30,
