@@ -158,9 +158,17 @@ def _check_actions(card: Any) -> str:
 
 
 def _check_model(card: Any) -> str:
-    """The card says what the robot's model says."""
-    from motus_embodiments import check_card
+    """The card says what the robot's model says, and poses are known where actions hold them."""
+    from motus_embodiments import Kinematics, check_card
 
+    representation = card.action.representation
+    named = all(arm.end_effector for arm in card.arms)
+    has_poses = named if card.model else Kinematics(card).has_poses
+    if representation in ("ee_pose", "ee_position") and not has_poses:
+        raise MismatchError(
+            f"no end-effector poses, which {representation} needs: name a model and an "
+            "end_effector, or give an arm whose recorded states hold them a pose"
+        )
     if card.model is None:
         return "no robot model: works without rendering"
     differences = check_card(card)

@@ -77,7 +77,8 @@ class Kinematics:
         if not self.has_poses:
             raise UsageError(
                 f"the card '{self.card.name}' has no robot model, so no end-effector poses",
-                hint="name a model and an end_effector in the card",
+                hint="name a model and an end_effector in the card, or give an arm whose recorded "
+                "states hold them a pose",
             )
         if self.is_stage:
             return self._stage_poses(state)

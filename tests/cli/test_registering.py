@@ -172,6 +172,21 @@ def test_a_robot_without_a_model_has_no_picture(folder, motus):
     assert "no robot model" in err
 
 
+def test_actions_of_an_end_effector_need_its_poses(folder, motus):
+    path = folder / "embodiments/told.yaml"
+    path.parent.mkdir()
+    card = (
+        "{name: told, title: t, rate: 10, action: {representation: ee_pose, relative: true}, arms: "
+        "[{side: left, joints: [{name: x, unit: rad}], pose: rpy}]}"
+    )
+    path.write_text(card)
+    assert motus("embodiments", "check", "told").code == 0
+    path.write_text(card.replace(", pose: rpy", ""))
+    ran = motus("embodiments", "check", "told")
+    assert ran.code == 1
+    assert "no end-effector poses, which ee_pose needs" in " ".join(ran.out.split())
+
+
 def test_a_model_that_is_not_here_is_no_fault_of_the_card(folder, motus):
     assert motus(*TOY, *SAID, *REST).code == 0
     (folder / "toy.xml").rename(folder / "elsewhere.xml")

@@ -100,6 +100,15 @@ def test_wrong_names_give_the_nearest(tmp_path, option, hint):
     assert hint in caught.value.hint or "left_a.pos" in caught.value.hint
 
 
+@pytest.mark.parametrize("action", ["ee_pose", "ee_position"])
+def test_end_effector_actions_need_poses_that_no_metadata_tell(tmp_path, action):
+    write(tmp_path, TWO_ARMS)
+    with pytest.raises(UsageError, match=f"which {action} needs") as caught:
+        add_embodiment("x", dataset=tmp_path, folder=tmp_path, **(OPTIONS | {"action": action}))
+    assert "--draft" in caught.value.hint
+    assert "pose" in caught.value.hint
+
+
 @pytest.mark.parametrize("broken", ["info", "stats", "none", "two"])
 def test_damaged_metadata_is_bad_data(tmp_path, broken):
     if broken != "none":

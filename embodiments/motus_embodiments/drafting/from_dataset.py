@@ -72,14 +72,21 @@ def draft_from_dataset(
         unit: Unit of recorded angles.
         cameras: Role of each camera, by its name; {} for none.
         rate: Control rate in Hz, where the dataset's is wrong.
-        action: What recorded actions are.
-        relative: Whether they are learned relative to the state; end-effector ones are.
+        action: What recorded actions are; those of an end-effector need its poses, which no
+            metadata tell.
+        relative: Whether they are learned relative to the state.
         title: One line for people.
 
     Raises:
         UsageError: An option names what the dataset does not have.
         DataError: There is no metadata, or it is damaged.
     """
+    if action in ("ee_pose", "ee_position"):
+        raise UsageError(
+            f"no dataset says which channels are the end-effector's pose, which {action} needs",
+            hint="give the robot's model instead: --model FILE; or write the card with --draft, "
+            "without --action, and give its arms a pose there in place of those joints",
+        )
     facts = read_metadata(Path(dataset))
     hands = _grippers(facts, gripper)
     sides, missing = _sides(facts, side, arm)
@@ -109,7 +116,7 @@ def draft_from_dataset(
     table["rate"] = rate or UNKNOWN
     table["action"] = {
         "representation": action or UNKNOWN,
-        "relative": action in ("ee_pose", "ee_position") if relative is None else relative,
+        "relative": bool(relative),
     }
     table |= _orders(facts, table, action)
     table["sources"] = {
