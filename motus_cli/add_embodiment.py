@@ -135,17 +135,31 @@ def add_embodiment(
     is_new = (model or from_dataset) and not (resume and own.exists())
     if is_new and (draft or _can_ask(console)) and _ask(console, name, source, given):
         return _write_draft(name, source, given, force=force, dry_run=dry_run)
-    card, path = _card(name, source, given, resume, force=force, dry_run=dry_run)
+    out = anchor_out or Path("data") / f"{name}-anchor"
+
+    def check_room(card: Any) -> None:
+        if anchor and not dry_run and _is_seen(card):
+            from motus_adapters.unified.staging import check_dataset_free
+
+            check_dataset_free(out, resume=resume, force=force)
+
+    writing = {"force": force, "dry_run": dry_run, "on_card": check_room}
+    card, path = _card(name, source, given, resume, **writing)
     if model and card.notes:
         console.note(card.notes)
     report = {"path": path, "written": not dry_run, "card": card, "anchoring": None}
-    if anchor and _can_be_seen(console, card):
+    if anchor and card.model is not None and not _is_seen(card):
+        console.note(
+            f"no anchoring data: no head camera of '{name}' can be rendered. Give it a mount in "
+            f"its card, then run `motus anchor {name}`"
+        )
+    elif anchor and card.model is not None:
         from motus_adapters import anchor as make_anchoring_data
 
         with console.progress("anchor") as on_progress:
             report["anchoring"] = make_anchoring_data(
                 card,
-                anchor_out or Path("data") / f"{name}-anchor",
+                out,
                 episodes=anchor,
                 seed=seed,
                 workers=workers,
@@ -160,17 +174,10 @@ def add_embodiment(
     return Outcome(report, show=("path", "written", "anchoring"), next=following)
 
 
-def _can_be_seen(console: Console, card: Any) -> bool:
-    """Whether anchoring data can be rendered; says why not."""
-    if card.model is None:
-        return False
-    if any(camera.model_camera or camera.mount for camera in card.cameras):
-        return True
-    console.note(
-        f"no anchoring data: no camera of '{card.name}' can be rendered. Give one a mount in its "
-        f"card, then run `motus anchor {card.name}`"
-    )
-    return False
+def _is_seen(card: Any) -> bool:
+    """Whether anchoring data can be rendered: by a head camera that the model has, or a mount."""
+    head = (camera for camera in card.cameras if camera.role == "head")
+    return card.model is not None and any(c.model_camera or c.mount for c in head)
 
 
 def _can_ask(console: Console) -> bool:

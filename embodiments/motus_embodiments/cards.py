@@ -188,7 +188,11 @@ def new_card_path(name: str, folder: Path, force: bool) -> Path:
     check_name(name)
     path = folder / f"{name}.yaml"
     if path.exists() and not force:
-        raise UsageError(f"{path} exists already", hint="--force writes it anew", where=str(path))
+        raise UsageError(
+            f"{path} exists already",
+            hint="--force writes it anew; add-embodiment --resume keeps it and goes on",
+            where=str(path),
+        )
     return path
 
 

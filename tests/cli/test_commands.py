@@ -208,7 +208,7 @@ def test_plan_passes_on_what_train_is_to_get(motus, stand_in, replace):
 
 
 def test_add_embodiment_writes_the_card_and_its_anchoring_data(motus, stand_in, replace):
-    seen = SimpleNamespace(model_camera="top", mount=None)
+    seen = SimpleNamespace(role="head", model_camera="top", mount=None)
     card = SimpleNamespace(
         model="file.xml", cameras=[seen], notes="is coupled", model_dump=lambda: {"name": "arm"}
     )
@@ -233,6 +233,7 @@ def test_add_embodiment_writes_the_card_and_its_anchoring_data(motus, stand_in, 
     ran = motus("add-embodiment", "arm", *arguments, "--force", "--json")
     assert ran.code == 0, ran.err
     assert "is coupled" in ran.err
+    assert given.pop("on_card")
     assert given == {
         "name": "arm",
         "model": Path("arm.xml"),

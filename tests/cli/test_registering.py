@@ -172,6 +172,24 @@ def test_a_robot_without_a_model_has_no_picture(folder, motus):
     assert "no robot model" in err
 
 
+def test_no_card_is_written_where_its_anchoring_data_have_no_room(folder, motus):
+    taken = folder / "data/toy-anchor/mine.txt"
+    taken.parent.mkdir(parents=True)
+    taken.write_text("mine")
+    ran = motus(*TOY[:-2], *SAID, *REST)
+    assert ran.code == 2
+    assert "data/toy-anchor is not empty" in ran.err
+    assert not (folder / "embodiments").exists()
+    assert motus(*TOY, *SAID, *REST).code == 0  # none are wanted
+    ran = motus(*TOY, *SAID, *REST)
+    assert ran.code == 2
+    assert "--resume" in ran.err
+    wrist = ["--cameras", "front=left_wrist", *REST[2:], "--force"]
+    ran = motus(*TOY[:-2], *SAID, *wrist)
+    assert ran.code == 0, ran.err
+    assert "no head camera of 'toy' can be rendered" in ran.err
+
+
 def test_actions_of_an_end_effector_need_its_poses(folder, motus):
     path = folder / "embodiments/told.yaml"
     path.parent.mkdir()
