@@ -1,11 +1,14 @@
 """`motus add-embodiment`: describe a robot once, and render what moving it looks like."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from typer import Abort, Argument, Option, prompt
 
+from motus_cli.command import StoppedError
 from motus_cli.console import Console, Outcome
 from motus_cli.options import SLOWEST, Backend, DryRun, Force, Resume, Seed, Workers
 from motus_embodiments import UsageError
@@ -116,6 +119,9 @@ def add_embodiment(
     from motus_embodiments.cards import check_name
 
     check_name(name)
+    for flag, is_given in (("--force", force), ("--draft", draft)):
+        if resume and is_given:
+            raise UsageError(f"--resume and {flag} contradict each other", hint="give one of them")
     facts = {
         "end_effector": _pairs("--end-effector", end_effector, may_be_single=True),
         "side": side,
@@ -133,8 +139,6 @@ def add_embodiment(
     source = {"model": model, "dataset": from_dataset}
     own = Path("embodiments") / f"{name}.yaml"
     is_new = (model or from_dataset) and not (resume and own.exists())
-    if is_new and (draft or _can_ask(console)) and _ask(console, name, source, given):
-        return _write_draft(name, source, given, force=force, dry_run=dry_run)
     out = anchor_out or Path("data") / f"{name}-anchor"
 
     def check_room(card: Any) -> None:
@@ -144,10 +148,13 @@ def add_embodiment(
             check_dataset_free(out, resume=resume, force=force)
 
     writing = {"force": force, "dry_run": dry_run, "on_card": check_room}
-    card, path = _card(name, source, given, resume, **writing)
+    with _with_nothing_to_resume():
+        if is_new and (draft or _can_ask(console)) and _ask(console, name, source, given):
+            return _write_draft(name, source, given, force=force, dry_run=dry_run)
+        card, path, is_kept = _card(name, source, given, resume, **writing)
     if model and card.notes:
         console.note(card.notes)
-    report = {"path": path, "written": not dry_run, "card": card, "anchoring": None}
+    report = {"path": path, "written": not (dry_run or is_kept), "card": card, "anchoring": None}
     if anchor and card.model is not None and not _is_seen(card):
         console.note(
             f"no anchoring data: no head camera of '{name}' can be rendered. Give it a mount in "
@@ -172,6 +179,15 @@ def add_embodiment(
             )
     following = f"motus convert recordings/ data/NAME --embodiment {name}"
     return Outcome(report, show=("path", "written", "anchoring"), next=following)
+
+
+@contextmanager
+def _with_nothing_to_resume() -> Iterator[None]:
+    """What is stopped before its card is written says so: --resume would take an older card."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise StoppedError("interrupted before a card was written") from error
 
 
 def _is_seen(card: Any) -> bool:
@@ -256,15 +272,40 @@ def _write_draft(
 
 def _card(
     name: str, source: dict[str, Path | None], given: dict[str, Any], resume: bool, **writing: Any
-) -> tuple[Any, Path]:
-    """The card, written; a resumed command keeps the one that is there already."""
+) -> tuple[Any, Path, bool]:
+    """The card, its file, and whether a resumed command keeps the one that was there already."""
     from motus_embodiments import add_embodiment as add
     from motus_embodiments import load_card
 
     own = Path("embodiments") / f"{name}.yaml"
     if resume and own.exists():
-        return load_card(own), own
-    return add(name, model=source["model"], dataset=source["dataset"], **writing, **given)
+        card = load_card(own)
+        _refuse_another(card, own, source, given)
+        return card, own, True
+    return *add(name, model=source["model"], dataset=source["dataset"], **writing, **given), False
+
+
+def _refuse_another(
+    card: Any, own: Path, source: dict[str, Path | None], given: dict[str, Any]
+) -> None:
+    """Refuse options that a kept card does not follow.
+
+    Raises:
+        UsageError: Names what is otherwise.
+    """
+    from motus_embodiments import draft_embodiment
+
+    unlike = [f"{', '.join(given)} would not be heard"] if given else []
+    if any(source.values()):
+        frames = {arm.side: arm.end_effector for arm in card.arms}
+        answered = {"end_effector": frames} if source["model"] and all(frames.values()) else {}
+        unlike = draft_embodiment(own.stem, **source, **(answered | given)).unlike(card)
+    if unlike:
+        raise UsageError(
+            f"--resume keeps {own}, which is not what the other options make: {'; '.join(unlike)}",
+            hint=f"`motus add-embodiment {own.stem} --resume` keeps it as it is; --force in place "
+            "of --resume writes it anew",
+        )
 
 
 def _cameras(given: list[str] | None) -> Any:

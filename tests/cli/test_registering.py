@@ -190,6 +190,41 @@ def test_no_card_is_written_where_its_anchoring_data_have_no_room(folder, motus)
     assert "no head camera of 'toy' can be rendered" in ran.err
 
 
+def test_a_resumed_command_keeps_its_card_and_says_so(folder, motus):
+    path = folder / "embodiments/toy.yaml"
+    assert json.loads(motus(*TOY, *SAID, *REST, "--resume", "--json").out)["written"] is True
+    text = path.read_text()
+    for more in ([*TOY, *SAID, *REST], [*TOY], ["add-embodiment", "toy", "--anchor", "0"]):
+        ran = motus(*more, "--resume", "--json")
+        assert json.loads(ran.out)["written"] is False
+    path.write_text(text.replace("rate: 10.0", "rate: 20.0"))
+    ran = motus(*TOY, *SAID, *REST, "--resume")
+    assert ran.code == 2
+    assert "rate 20.0 there, 10.0 by the options" in ran.err
+    assert motus("add-embodiment", "toy", "--rate", "10", "--resume").code == 2
+    (folder / "toy.xml").write_text(ARM.replace('"-1.2 1.2"', '"-1 1.2"'))
+    assert "arms.0.joints.1.low -1.2 there, -1.0 by" in motus(*TOY, "--resume").err
+    assert path.read_text() == text.replace("rate: 10.0", "rate: 20.0")
+
+
+@pytest.mark.parametrize("flag", ["--force", "--draft"])
+def test_resume_goes_with_neither_force_nor_draft(folder, motus, flag):
+    ran = motus(*TOY, *SAID, *REST, "--resume", flag)
+    assert ran.code == 2
+    assert f"--resume and {flag} contradict each other" in ran.err
+
+
+def test_stopped_before_its_card_is_written_it_does_not_say_resume(folder, motus, monkeypatch):
+    def stop(*_args, **_options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("motus_embodiments.add_embodiment", stop, raising=False)
+    ran = motus(*TOY, *SAID, *REST, "--force")
+    assert ran.code == 130
+    assert "interrupted before a card was written" in ran.err
+    assert "--resume" not in ran.err
+
+
 def test_actions_of_an_end_effector_need_its_poses(folder, motus):
     path = folder / "embodiments/told.yaml"
     path.parent.mkdir()
