@@ -1,8 +1,9 @@
 """`motus add-embodiment`: describe a robot once, and render what moving it looks like."""
 
+import math
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,7 +12,7 @@ from typer import Abort, Argument, Option, prompt
 from motus_cli.command import StoppedError
 from motus_cli.console import Console, Outcome
 from motus_cli.options import SLOWEST, Backend, DryRun, Force, Resume, Seed, Workers
-from motus_embodiments import UsageError
+from motus_embodiments import UsageError, nearest
 
 PANEL = "What a model or a dataset cannot say"
 EndEffector = Annotated[
@@ -224,8 +225,8 @@ def _ask(
             tried = given | {option: _answer(option, answer)}
             missing = draft_embodiment(name, **source, **tried).missing
             given[option] = tried[option]
-        except (UsageError, ValueError) as error:
-            console.note(f"{error}; {getattr(error, 'hint', None) or 'try again'}")
+        except UsageError as error:
+            console.note(f"{error}; {error.hint or 'try again'}")
     return bool(missing)
 
 
@@ -235,20 +236,34 @@ def _answer(option: str, text: str) -> Any:
     match option:
         case "end_effector":
             return _pairs("--end-effector", words, may_be_single=True)
-        case "cameras" | "arm":
-            return _pairs(f"--{option}", words)
+        case "cameras":
+            return _cameras(words)
+        case "arm":
+            return _pairs("--arm", words)
         case "gripper":
             return tuple(words)
         case "gripper_values":
-            closed, opened = (float(word) for word in words)
-            return closed, opened
+            values = tuple(_number(word) for word in words)
+            if len(values) != 2 or values[0] == values[1]:
+                raise UsageError(f"'{text}' is not closed and open, two numbers that differ")
+            return values
         case "rate":
-            return float(text)
+            if (rate := _number(text)) < SLOWEST:
+                raise UsageError(f"a rate of {text} Hz is too slow", hint=f"at least {SLOWEST} Hz")
+            return rate
         case _ if text in (choices := _CHOICES[option]):
             return text
     raise UsageError(f"'{text}' is none of {', '.join(choices)}")
 
 
+def _number(word: str) -> float:
+    with suppress(ValueError):
+        if math.isfinite(number := float(word)):
+            return number
+    raise UsageError(f"'{word}' is no number")
+
+
+_ROLES = ("head", "left_wrist", "right_wrist")
 _CHOICES = {
     "side": ("left", "right"),
     "gripper_open": ("high", "low"),
@@ -310,7 +325,21 @@ def _refuse_another(
 
 def _cameras(given: list[str] | None) -> Any:
     """Roles by name; `--cameras ""` says that there is none."""
-    return None if given is None else _pairs("--cameras", [pair for pair in given if pair]) or {}
+    if given is None:
+        return None
+    roles: Any = _pairs("--cameras", [pair for pair in given if pair]) or {}
+    for name, role in roles.items():
+        if role not in _ROLES:
+            raise UsageError(
+                f"--cameras '{name}={role}': '{role}' is no role", hint=nearest(role, _ROLES)
+            )
+    taken = list(roles.values())
+    for role in taken:
+        if taken.count(role) > 1:
+            raise UsageError(
+                f"two cameras have the role {role}", hint="give each role to one camera"
+            )
+    return roles
 
 
 def _pairs(

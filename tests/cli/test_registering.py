@@ -93,8 +93,9 @@ def test_a_draft_needs_an_end_effector(folder, motus):
 
 
 def test_on_a_terminal_it_asks(folder):
-    """One answer is wrong, and asked for again."""
-    answers = ["nonsense", "grip", "left", "10", "joint_position", "front=head", "0 0.08"]
+    """Wrong answers are asked for again."""
+    answers = ["nonsense", "grip", "left", "0", "-3", "fast", "10", "joint_position", "front=hed"]
+    answers += ["front=head", "1 1", "0 0.08 1", "0 nan", "0 0.08"]
     main, side = pty.openpty()
     process = subprocess.Popen(
         [MOTUS, *TOY], stdin=side, stdout=side, stderr=side, env=os.environ | {"TERM": "dumb"}
@@ -109,6 +110,13 @@ def test_on_a_terminal_it_asks(folder):
     os.close(main)
     assert "--end-effector: one of grip" in told
     assert "no site or body 'nonsense'" in told
+    for rate in (0, -3):
+        assert f"a rate of {rate} Hz is too slow; at least 0.01 Hz" in told
+    assert "'fast' is no number" in told
+    assert "'hed' is no role; did you mean 'head'?" in told
+    assert "'1 1' is not closed and open, two numbers that differ" in told
+    assert "'0 0.08 1' is not closed and open" in told
+    assert "'nan' is no number" in told
     card = (folder / "embodiments/toy.yaml").read_text()
     assert "end_effector: grip" in card
     assert "rate: 10.0" in card
