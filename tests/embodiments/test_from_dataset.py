@@ -100,6 +100,22 @@ def test_wrong_names_give_the_nearest(tmp_path, option, hint):
     assert hint in caught.value.hint or "left_a.pos" in caught.value.hint
 
 
+def test_a_side_that_is_given_decides_or_contradicts(tmp_path):
+    write(tmp_path, TWO_ARMS)
+
+    def sides(**options):
+        draft = draft_embodiment("x", dataset=tmp_path, **options)
+        return {arm["side"]: len(arm["joints"]) for arm in draft.data["arms"]}
+
+    span = "left_a.pos:left_gripper.pos"
+    assert sides() == {"left": 2, "right": 2}
+    assert sides(side="left", arm={"left": span}) == {"left": 2}
+    with pytest.raises(UsageError, match=r"one arm, left, and the channels of .* left and right"):
+        sides(side="left")
+    with pytest.raises(UsageError, match="one arm, right, and --arm that there is left"):
+        sides(side="right", arm={"left": span})
+
+
 @pytest.mark.parametrize("action", ["ee_pose", "ee_position"])
 def test_end_effector_actions_need_poses_that_no_metadata_tell(tmp_path, action):
     write(tmp_path, TWO_ARMS)

@@ -239,9 +239,13 @@ def _sides(
 ) -> tuple[dict[str, list[str]], dict[str, str]]:
     """Side -> names of its channels, and what has to be asked."""
     if spans is not None:
+        if side is not None and set(spans) != {side}:
+            raise _against(side, "--arm", spans)
         return {s: _between(facts, spans[s]) for s in _SIDES if s in spans}, {}
     told = {s: [n for n in facts.names if s in re.split(r"[^a-z]+", n.lower())] for s in _SIDES}
-    if all(told.values()) or (side is None and any(told.values())):
+    if side is not None and all(told.values()):
+        raise _against(side, f"the channels of {facts.root.name}", told)
+    if side is None and any(told.values()):
         return {s: members for s, members in told.items() if members}, {}
     if side is not None:
         return {side: list(facts.names)}, {}
@@ -249,6 +253,13 @@ def _sides(
         "side": "left or right, if all channels are one arm's",
         "arm": f"or SIDE=FIRST:LAST for each arm, of the channels {', '.join(facts.names)}",
     }
+
+
+def _against(side: Side, what: str, arms: Mapping[str, object]) -> UsageError:
+    return UsageError(
+        f"--side says that there is one arm, {side}, and {what} that there is {' and '.join(arms)}",
+        hint=f"leave out --side; for one arm of several give --arm {side}=FIRST:LAST alone",
+    )
 
 
 def _between(facts: Metadata, span: str) -> list[str]:
