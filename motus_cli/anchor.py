@@ -1,5 +1,6 @@
 """`motus anchor`: image-action pairs of a robot moving at random without colliding (level 4)."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -72,4 +73,5 @@ def anchor(
             on_progress=on_progress,
             on_note=console.note,
         )
-    return Outcome(report, next="motus convert recordings/ data/NAME")
+    known = shlex.quote(embodiment)
+    return Outcome(report, next=f"motus convert recordings/ data/NAME --embodiment {known}")

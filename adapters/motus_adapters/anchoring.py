@@ -34,6 +34,7 @@ from motus_embodiments import (
     load_card,
     make_sampler,
 )
+from motus_embodiments.robot_models.finding import find_model
 
 LEVEL = 4
 RATE = 30.0  # Hz, the paper's action rate
@@ -136,6 +137,7 @@ def anchor(
             f"{episodes} episodes of {frames} frames at {rate:g} Hz and {size} px make no dataset",
             hint="at least 1 episode, 2 frames, 16 px; the rate above 0",
         )
+    find_model(card)  # a robot without one has no use for cameras
     layout = layout_for(_view_sizes(card, size))
     if not dry_run:
         check_dataset_free(out, resume=resume, force=force)

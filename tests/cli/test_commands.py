@@ -168,6 +168,13 @@ def test_train_loads_the_recipe_and_says_what_is_next(motus, stand_in, replace):
     assert "next: motus export --target franka" in ran.err
 
 
+def test_anchor_says_what_is_next_for_this_robot(motus, stand_in):
+    stand_in("motus_adapters.anchor")
+    for robot, told in (("franka", "franka"), ("my cards/a.yaml", "'my cards/a.yaml'")):
+        ran = motus("anchor", robot, "data/a")
+        assert f"next: motus convert recordings/ data/NAME --embodiment {told}\n" in ran.err
+
+
 def test_paths_at_home_and_with_spaces(motus, stand_in, monkeypatch):
     """A shell leaves the `~` of --out=~/x alone; what is to be typed next can be typed."""
     monkeypatch.setenv("HOME", "/home/me")
