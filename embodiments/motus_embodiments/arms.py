@@ -2,9 +2,9 @@
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from motus_embodiments.numbers.orientations import Orientation
 
@@ -37,9 +37,19 @@ class Channel:
 
 
 class Frozen(BaseModel):
-    """A table of a card: cannot change, refuses unknown keys and numbers that are not finite."""
+    """A table of a card: cannot change, refuses unknown keys and what only looks like a number."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _check_truth(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse `yes` for a number, which pydantic would take for 1."""
+        values = value if isinstance(value, list | tuple) else (value,)
+        is_meant = cls.model_fields[info.field_name or ""].annotation is bool
+        if not is_meant and any(isinstance(v, bool) for v in values):
+            raise ValueError("yes, no, on, off, true and false are no numbers, and no names either")
+        return value
 
 
 class Joint(Frozen):

@@ -156,6 +156,8 @@ def test_wrong_values_name_the_key_and_the_file(tmp_path, change, says):
     ("where", "key", "value"),
     [
         ((), "rate", float("inf")),
+        ((), "rate", True),
+        (("cameras", 0, "mount"), "position", [True, 0, 0]),
         (("arms", 0, "joints", 0), "home", float("nan")),
         (("arms", 0, "gripper"), "open", float("nan")),
         (("cameras", 0, "mount"), "position", [float("nan"), 0, 0]),
@@ -169,7 +171,9 @@ def test_numbers_that_cannot_be_are_refused(where, key, value):
     for part in where:
         table = table[part]
     table[key] = value
-    with pytest.raises(UsageError, match=r"finite number|low 1\.0 of y is not below") as caught:
+    with pytest.raises(
+        UsageError, match=r"finite number|no numbers|low 1\.0 of y is not"
+    ) as caught:
         validated(data, Path("mine.yaml"))
     assert caught.value.message.startswith(".".join(map(str, (*where, key))))
 
