@@ -72,6 +72,10 @@ def show_embodiment(
     }
     shown = ["name", "title", "rate", "representation", "hash", "state", "action"]
     if picture is not None:
+        if picture.is_dir() or picture.suffix.lower() != ".png":
+            what = "a folder" if picture.is_dir() else "no name of a PNG, which the picture is"
+            hint = "name a file such as robot.png"
+            raise UsageError(f"--picture {picture} is {what}", hint=hint)
         if picture.exists() and not force:
             raise UsageError(f"{picture} exists already", hint="--force draws it anew")
         report |= {"picture": picture, "views": save_portrait(card, picture)}

@@ -174,6 +174,17 @@ def test_pictures_and_differences(folder, motus):
     assert motus("embodiments", "diff", "toy", "toy").code == 0
 
 
+@pytest.mark.parametrize(
+    ("file", "says"), [("embodiments", "is a folder"), ("toy.jpg", "is no name of a PNG")]
+)
+def test_a_picture_is_a_file_and_a_png(folder, motus, file, says):
+    assert motus(*TOY, *SAID, *REST).code == 0
+    ran = motus("embodiments", "show", "toy", "--picture", file, "--force")
+    assert ran.code == 2
+    assert f"--picture {file} {says}" in ran.err
+    assert not (folder / "toy.jpg").exists()
+
+
 def test_a_robot_without_a_model_has_no_picture(folder, motus):
     code, _, err = astuple(motus("embodiments", "show", "pusht", "--picture", "x.png"))
     assert code == 3
