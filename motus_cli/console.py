@@ -96,9 +96,19 @@ class Console:
     def set_up_logging(self) -> None:
         """Send log records and Python warnings to stderr, as many as the options ask for."""
         level = logging.ERROR if self.quiet else logging.INFO if self.verbose else logging.WARNING
-        logging.basicConfig(level=level, format="%(name)s: %(message)s", stream=sys.stderr)
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(_Sayer())
+        logging.basicConfig(level=level, handlers=[handler])
         logging.captureWarnings(True)
         logging.getLogger("py.warnings").setLevel(level if self.verbose else logging.ERROR)
+
+
+class _Sayer(logging.Formatter):
+    """Records of other packages with their name before them, ours as they are."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        told = super().format(record)
+        return told if record.name.startswith("motus_") else f"{record.name}: {told}"
 
 
 def _print_json(error: MotusError | None, body: dict[str, Any]) -> None:

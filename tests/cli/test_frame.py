@@ -145,6 +145,15 @@ def test_what_begins_anew_says_nothing_of_resuming(motus, monkeypatch):
     assert (ran.code, "--resume" in ran.err) == (130, False)
 
 
+def test_our_own_warnings_are_told_without_a_modules_name(capfd):
+    code = (
+        "import logging; from motus_cli.console import Console; Console().set_up_logging(); "
+        "[logging.getLogger(n).warning('oh') for n in ('motus_embodiments.x', 'other')]"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert capfd.readouterr().err == "oh\nother: oh\n"
+
+
 def test_an_interrupted_command_says_how_to_continue(motus, converting):
     converting(fails_with(KeyboardInterrupt()))
     ran = motus(*CONVERT, "--force")

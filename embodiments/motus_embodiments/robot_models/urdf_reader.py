@@ -3,6 +3,7 @@
 import logging
 import math
 import re
+from functools import cache
 from pathlib import Path
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
@@ -141,7 +142,7 @@ def _resolve_meshes(root: Element, path: Path) -> None:
             if file is not None:
                 mesh.set("filename", str(file))
             elif shape.tag == "visual":
-                _log.warning("%s: %s cannot be drawn, it is left out", path.name, address)
+                _tell_left_out(path, address)
                 link.remove(shape)
             else:
                 raise DataError(
@@ -149,6 +150,12 @@ def _resolve_meshes(root: Element, path: Path) -> None:
                     hint="fetch the model's folder whole, meshes included (.stl or .obj)",
                     where=str(path),
                 )
+
+
+@cache
+def _tell_left_out(path: Path, address: str) -> None:
+    """Once in a process, however often the model is loaded."""
+    _log.warning("%s: %s cannot be drawn, it is left out", path.name, address)
 
 
 def _find(address: str, *folders: Path) -> Path | None:
