@@ -152,6 +152,18 @@ def test_only_what_the_head_camera_sees_is_a_target(toy):
         MujocoPoseSampler(Card.model_validate(data))
 
 
+def test_a_head_camera_that_the_arm_itself_moves_bounds_nothing(toy):
+    """At home it looks at the sky; where it looks otherwise only a whole pose could tell."""
+    data = toy.model_dump()
+    mount = {"body": "upper", "position": (0, 0, 0.3), "quaternion": (0, 1, 0, 0), "fovy": 40}
+    data["cameras"] = ({"name": "up", "role": "head", "mount": mount},)
+    view = HeadView(Kinematics(Card.model_validate(data)))
+    assert view.sees(np.array([[0.0, 0, -1], [0, 0, 2]]), 0).all()
+    data["cameras"][0]["mount"]["body"] = "base"
+    view = HeadView(Kinematics(Card.model_validate(data)))
+    assert view.sees(np.array([[0.0, 0, -1], [0, 0, 2]]), 0).tolist() == [False, True]
+
+
 def test_an_arm_that_can_only_collide_is_named(toy):
     data = toy.model_dump()
     data["arms"][0]["workspace"] = {"low": (-0.5, -0.5, -0.2), "high": (0.5, 0.5, -0.05)}

@@ -62,24 +62,30 @@ def place(model: mujoco.MjModel, data: mujoco.MjData, qpos: Float[ndarray, " nq"
     mujoco.mj_camlight(model, data)
 
 
+def camera_body(model: mujoco.MjModel, camera: Camera) -> int:
+    """The body that carries a camera, 0 for the world; -1 if it cannot be rendered."""
+    if camera.mount is not None:
+        if camera.mount.body is None:
+            return 0
+        return int(mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, camera.mount.body))
+    index = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, camera.name_in_model)
+    return -1 if index < 0 else int(model.cam_bodyid[index])
+
+
 def camera_pose(
     model: mujoco.MjModel, data: mujoco.MjData, camera: Camera
 ) -> tuple[Float[ndarray, " 3"], Float[ndarray, "3 3"], float] | None:
     """Position, axes and tangent of half the field of view; None if it cannot be rendered."""
+    body = camera_body(model, camera)
+    if body < 0:
+        return None
     if camera.mount is not None:
         mount = camera.mount
-        body = 0
-        if mount.body is not None:
-            body = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, mount.body)
-        if body < 0:
-            return None
         axes = data.xmat[body].reshape(3, 3)
         matrix = np.zeros(9)
         mujoco.mju_quat2Mat(matrix, np.array(mount.quaternion) / np.linalg.norm(mount.quaternion))
         position = data.xpos[body] + axes @ np.array(mount.position)
         return position, axes @ matrix.reshape(3, 3), float(np.tan(np.radians(mount.fovy) / 2))
     index = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, camera.name_in_model)
-    if index < 0:
-        return None
     half = float(np.tan(np.radians(model.cam_fovy[index]) / 2))
     return data.cam_xpos[index].copy(), data.cam_xmat[index].reshape(3, 3).copy(), half

@@ -9,7 +9,8 @@ from numpy import ndarray
 
 from motus_embodiments.errors import DataError
 from motus_embodiments.kinematics import Kinematics, base_pose, gripper_column
-from motus_embodiments.poses.camera_axes import camera_pose, place
+from motus_embodiments.physics import mujoco
+from motus_embodiments.poses.camera_axes import camera_body, camera_pose, place
 from motus_embodiments.poses.collisions import Collisions, Pairs
 from motus_embodiments.poses.coverage import Grid
 from motus_embodiments.poses.paths import PEAK, seconds
@@ -41,14 +42,15 @@ class Survey:
 
 
 class HeadView:
-    """Whether the head camera sees a point; it does not move with the arms."""
+    """Whether the head camera sees a point; one that an arm's own joints move bounds nothing."""
 
     def __init__(self, kinematics: Kinematics) -> None:
         model, data, card = kinematics.model, kinematics.data, kinematics.card
         assert model is not None
         assert data is not None
         place(model, data, kinematics.qpos(np.array([card.home()]))[0])
-        self.camera = next((c for c in card.cameras if c.role == "head"), None)
+        heads = (c for c in card.cameras if c.role == "head" and not _rides(model, c, card))
+        self.camera = next(heads, None)
         self._pose = None if self.camera is None else camera_pose(model, data, self.camera)
         bases = [base_pose(data, frame) for frame in kinematics.frames]
         self._bases = [(axes.copy(), position.copy()) for axes, position in bases]
@@ -62,6 +64,17 @@ class HeadView:
         depth = -seen[:, 2]  # a camera looks along its -z
         inside = np.abs(seen[:, :2]) <= EDGE * half * depth[:, None]
         return (depth > 0) & inside.all(axis=1)
+
+
+def _rides(model: mujoco.MjModel, camera: Camera, card: Card) -> bool:
+    """Whether joints of an arm move a camera, so that it looks elsewhere in each pose."""
+    own = {joint.name for arm in card.arms for joint in arm.joints}
+    joints = range(model.njnt)
+    moved = {int(model.jnt_bodyid[j]) for j in joints if model.joint(j).name in own}
+    body = camera_body(model, camera)
+    while body > 0 and body not in moved:
+        body = int(model.body_parentid[body])
+    return body > 0
 
 
 def with_margin(kinematics: Kinematics) -> None:
