@@ -141,18 +141,14 @@ def add_embodiment(
     own = Path("embodiments") / f"{name}.yaml"
     is_new = (model or from_dataset) and not (resume and own.exists())
     out = anchor_out or Path("data") / f"{name}-anchor"
+    if anchor and not (from_dataset or dry_run):
+        from motus_adapters.unified.staging import check_dataset_free
 
-    def check_room(card: Any) -> None:
-        if anchor and not dry_run and _is_seen(card):
-            from motus_adapters.unified.staging import check_dataset_free
-
-            check_dataset_free(out, resume=resume, force=force)
-
-    writing = {"force": force, "dry_run": dry_run, "on_card": check_room}
+        check_dataset_free(out, resume=resume, force=force)
     with _with_nothing_to_resume():
         if is_new and (draft or _can_ask(console)) and _ask(console, name, source, given):
             return _write_draft(name, source, given, force=force, dry_run=dry_run)
-        card, path, is_kept = _card(name, source, given, resume, **writing)
+        card, path, is_kept = _card(name, source, given, resume, force=force, dry_run=dry_run)
     if model and card.notes:
         console.note(card.notes)
     report = {"path": path, "written": not (dry_run or is_kept), "card": card, "anchoring": None}

@@ -1,7 +1,6 @@
 """`motus add-embodiment`: put a checked card into the user's own folder."""
 
 import inspect
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,6 @@ def add_embodiment(
     folder: Path = OWN,
     force: bool = False,
     dry_run: bool = False,
-    on_card: Callable[[Card], None] = lambda _: None,
     **options: Any,
 ) -> tuple[Card, Path]:
     """Write `folder`/NAME.yaml: a shipped card, checked against its model, or one derived.
@@ -50,7 +48,6 @@ def add_embodiment(
         folder: The user's own cards.
         force: Replace a card that is there, and take one that differs from its model.
         dry_run: Do everything but write.
-        on_card: Called with the card before it is written; if it raises, nothing is written.
         options: What a model or dataset cannot say.
 
     Raises:
@@ -60,12 +57,11 @@ def add_embodiment(
         MismatchError: The shipped card and its model file disagree.
     """
     if model is None and dataset is None:
-        return _copy(name, folder, on_card, force=force, dry_run=dry_run, options=options)
+        return _copy(name, folder, force=force, dry_run=dry_run, options=options)
     card = finished(draft_embodiment(name, model=model, dataset=dataset, **options))
     card = card.model_copy(update={"collision_ignore": always_touching(card)})
     path = new_card_path(name, folder, force)
     _refuse(card, check_card(card), force=False)
-    on_card(card)
     return card, path if dry_run else save_card(card, folder, force)
 
 
@@ -176,13 +172,7 @@ def _arm_differences(arm: Arm, facts: ModelFacts) -> list[str]:
 
 
 def _copy(
-    name: str,
-    folder: Path,
-    on_card: Callable[[Card], None],
-    *,
-    force: bool,
-    dry_run: bool,
-    options: dict[str, Any],
+    name: str, folder: Path, *, force: bool, dry_run: bool, options: dict[str, Any]
 ) -> tuple[Card, Path]:
     source = shipped_card(name)
     if source is None:
@@ -199,7 +189,6 @@ def _copy(
     card = read_card(source)
     path = new_card_path(name, folder, force)
     _refuse(card, check_card(card), force)
-    on_card(card)
     if not dry_run:
         write_text(path, source.read_text())
     return card, path
