@@ -1,4 +1,4 @@
-"""A recipe learns from the latent actions of one codec and one flow estimator."""
+"""A stage learns latent actions of one codec and flow estimator, or native ones of one robot."""
 
 import shutil
 from dataclasses import replace
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from motus_adapters import label_dataset
-from motus_embodiments import MismatchError
+from motus_embodiments import MismatchError, load_card, save_card
 from motus_model import CodecConfig, LatentActionCodec
 from motus_recipes import load_recipe, train
 from motus_recipes.data.sources import find_datasets
@@ -95,3 +95,22 @@ def test_a_codec_of_the_recipes_own_labels_all_and_native_actions_need_none(labe
         [("motus", "latent", ("first",)), ("motus", "native", ("first", "second"))],
     ):
         assert find_datasets(recipe_of(*stages, **labelled), labelled)[0] == labelled
+
+
+def test_native_actions_of_two_robots_are_refused_where_their_numbers_are_as_many(
+    squares, tmp_path, monkeypatch, write
+):
+    monkeypatch.chdir(tmp_path)
+    pusht = load_card("pusht")
+    save_card(pusht.model_copy(update={"name": "pusher"}), tmp_path / "embodiments")
+    data = {"first": squares, "second": write(tmp_path / "other", episodes=2, card="pusher")}
+    recipe = recipe_of(("motus", "latent", data), ("motus", "native", data), **data)
+    with pytest.raises(MismatchError, match=r"'s1' .*: card pusht of 'first', pusher of 'second'"):
+        train(recipe, run=tmp_path / "run", data=data, dry_run=True)
+    alone = recipe_of(("motus", "native", ("first",)), ("motus", "native", ("second",)), **data)
+    assert find_datasets(alone, data)[0] == data
+    relative = pusht.action.model_copy(update={"relative": not pusht.action.relative})
+    save_card(pusht.model_copy(update={"action": relative}), tmp_path / "embodiments")
+    data["second"] = write(tmp_path / "same", episodes=2)
+    with pytest.raises(MismatchError, match="relative"):
+        find_datasets(recipe_of(("motus", "native", data), **data), data)

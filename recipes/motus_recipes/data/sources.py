@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from motus_adapters import UnifiedDataset, half_written, is_half_written
+from motus_adapters import Header, UnifiedDataset, half_written, is_half_written
 from motus_embodiments import DataError, MismatchError, UsageError, nearest
 from motus_recipes.library import Recipe
 from motus_recipes.schema import DatasetSpec
@@ -22,7 +22,8 @@ def find_datasets(
         UsageError: For a name that the recipe doesn't have, or where several datasets under ./data
             could be meant.
         DataError: When a required one is missing, or has another level than the recipe says.
-        MismatchError: When the latent actions to learn from are not all of one codec and flow.
+        MismatchError: When the latent actions to learn from are not all of one codec and flow, or
+            the native ones of a stage not all of one robot.
     """
     specs = recipe.spec.datasets
     for name in given:
@@ -55,6 +56,7 @@ def find_datasets(
             )
     paths = {name: found[name] for name in specs if name in found}
     _refuse_mixed_latents(recipe, paths)
+    _refuse_mixed_robots(recipe, paths)
     return paths, tuple(name for name in specs if name not in found)
 
 
@@ -74,6 +76,35 @@ def _refuse_mixed_latents(recipe: Recipe, paths: Mapping[str, Path]) -> None:
             f"recipe '{recipe.spec.name}' would mix latent actions of two codecs or flows: {of}",
             hint="motus label DATASET --codec FOLDER --force labels one of them again",
         )
+
+
+def _refuse_mixed_robots(recipe: Recipe, paths: Mapping[str, Path]) -> None:
+    """Native actions have one way in and out of the network, which is one robot's."""
+    for stage in recipe.spec.stages:
+        if stage.objective != "motus" or stage.action != "native":
+            continue
+        metas = {name: UnifiedDataset(paths[name]).meta for name in stage.sources if name in paths}
+        robots = {name: _numbers(meta) for name, meta in metas.items() if meta.has_action}
+        first, *others = robots or [""]
+        for other in others:
+            for what, own in robots[first].items():
+                if robots[other][what] != own:
+                    raise MismatchError(
+                        f"stage '{stage.name}' learns the native actions of two robots: "
+                        f"{what} {own} of '{first}', {robots[other][what]} of '{other}'",
+                        hint="one robot for action: native; action: latent for many",
+                    )
+
+
+def _numbers(meta: Header) -> dict[str, Any]:
+    """What has to be the same for two datasets to mean the same by states and actions."""
+    return {
+        "card": meta.card.name,
+        "state": meta.channels.get("observation.state"),
+        "action": meta.channels.get("action"),
+        "representation": meta.card.action.representation,
+        "relative": meta.card.action.relative,
+    }
 
 
 def _by_level(name: str, spec: DatasetSpec, robot: str | None) -> Path | None:

@@ -241,15 +241,9 @@ class PolicyObjective:
                 values[self.data[n].split()[0]] * self._frames_a_step(n)
                 for n, values in self.actions.items()
             ]
-            flat = [r.reshape(-1, r.shape[-1]) for r in rows]
-            widths = {r.shape[1] for r in flat}
-            if len(widths) > 1:
-                names = ", ".join(f"{n}: {v.shape[-1]}" for n, v in self.actions.items())
-                raise DataError(
-                    f"stage '{self.stage.name}' mixes robots with other actions ({names})",
-                    hint="one robot for action: native; latent actions for many",
-                )
-            fitted["action"] = Normalizer.fit(np.concatenate(flat))
+            fitted["action"] = Normalizer.fit(
+                np.concatenate([r.reshape(-1, r.shape[-1]) for r in rows])
+            )
         if self.stage.action == "native":
             states = [cached.state[cached.split()[0]] for cached in self.data.values()]
             fitted["state"] = Normalizer.fit(np.concatenate(states))
