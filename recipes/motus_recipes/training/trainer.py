@@ -30,6 +30,7 @@ from motus_recipes.training.checkpoints import (
 )
 from motus_recipes.training.engine import Engine, Inputs, Objective
 from motus_recipes.training.heldout import evaluate
+from motus_recipes.training.interruption import Interruption
 from motus_recipes.training.metrics import Explosion, Metrics
 from motus_recipes.training.step_note import Progress, StepNote
 
@@ -93,6 +94,7 @@ def fit(
         UsageError: When the batch does not split over the processes.
         DivergedError: With the batch saved beside the metrics.
         ProcessLostError: When another process died.
+        KeyboardInterrupt: After Ctrl-C or SIGTERM, with a checkpoint of the step that was done.
     """
     return _Fitting(objective, loop, engine).run(on_progress)
 
@@ -125,17 +127,23 @@ class _Fitting:
         self.wrapped.train()
         metrics = Metrics(loop.folder, start, engine.spec.trackers, main=engine.main)
         with metrics:
-            for step, rows, parts in self._batches(start):
-                values = self._step(step, rows, parts)
-                self._count(rows)
-                metrics.write(step, values)
-                done = step + 1
-                if done % engine.spec.checkpoint_every == 0 and done < loop.steps:
-                    metrics.flush()  # these lines must stand before the checkpoint relies on them
-                    spent = seconds + time.perf_counter() - started
-                    best = self._save(done, spent, best, metrics)
-                if on_progress:
-                    on_progress(done, loop.steps, self._note(done, values))
+            with Interruption() as interruption:
+                for step, rows, parts in self._batches(start):
+                    values = self._step(step, rows, parts)
+                    self._count(rows)
+                    metrics.write(step, values)
+                    done = step + 1
+                    is_due = done % engine.spec.checkpoint_every == 0 and done < loop.steps
+                    if is_due:
+                        spent = seconds + time.perf_counter() - started
+                        best = self._save(done, spent, best, metrics)
+                    if on_progress:
+                        on_progress(done, loop.steps, self._note(done, values))
+                    if engine.sum(torch.tensor(float(interruption.seen))):
+                        if not is_due:
+                            spent = seconds + time.perf_counter() - started
+                            self._save(done, spent, best, metrics, is_out_of_turn=True)
+                        raise KeyboardInterrupt
             metrics.flush()  # every process reads these lines at the end
             engine.wait()
             self.training.average.swap(self.objective.module)
@@ -217,14 +225,24 @@ class _Fitting:
         )
 
     def _save(
-        self, done: int, seconds: float, best: float | None, metrics: Metrics
+        self,
+        done: int,
+        seconds: float,
+        best: float | None,
+        metrics: Metrics,
+        *,
+        is_out_of_turn: bool = False,
     ) -> float | None:
-        """Write a checkpoint, and mark it when it is the best so far; the best held-out loss."""
+        """Write a checkpoint, and mark it when it is the best so far; the best held-out loss.
+
+        One out of turn, which an undisturbed run hasn't, is never the best.
+        """
         engine = self.engine
+        metrics.flush()  # its lines must stand before the checkpoint relies on them
         folder = self.loop.folder / "checkpoints" / step_folder(done)
         state: dict[str, Any] = {"step": done, "seconds": seconds, "best": best, "is_best": False}
         state["recent_losses"] = self.explosion.recent
-        if engine.spec.keep_best:
+        if engine.spec.keep_best and not is_out_of_turn:
             average, module = self.training.average, self.objective.module
             average.swap(module)
             self.wrapped.eval()
