@@ -86,11 +86,16 @@ def read_weights(path: Path) -> Weights:
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
-        raise DataError(
-            f"cannot read weights {path}: {error}",
-            hint="only safetensors files are loaded",
-            where=str(path),
-        ) from error
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: Path, error: Exception) -> DataError:
+    """The refusal of a file that holds no tensors that can be read."""
+    return DataError(
+        f"cannot read weights {path}: {error}",
+        hint="only safetensors files are loaded",
+        where=str(path),
+    )
 
 
 def transfer(weights: Weights, module: nn.Module, fresh: tuple[str, ...] = ()) -> Transfer:

@@ -28,6 +28,7 @@ from motus_recipes.provenance import code_version, git_state
 from motus_recipes.training.checkpoints import copy_folder, step_folder
 from motus_recipes.training.engine import Engine
 from motus_recipes.training.stages import Results, StageReport, StageRunner
+from motus_recipes.training.starting import check_starts
 from motus_recipes.training.step_note import Progress, StepNote
 
 RECIPE, ENVIRONMENT = "recipe.json", "environment.json"  # written before the data are noted
@@ -80,13 +81,15 @@ def train(
 
     Raises:
         UsageError: When the run exists, or a dataset is unknown.
-        DataError: When a dataset is missing, unfinished, or can't serve its stage.
+        DataError: When a dataset is missing, unfinished, or can't serve its stage, or nothing can
+            start from what a stage's `start` names.
         MismatchError: When a resumed run has another recipe or other data.
     """
     named = run
     if resume:
         run = find_run(named)
     paths, skipped = find_datasets(recipe, data or {})
+    check_starts(recipe)
     settings: dict[str, Any] = {
         # Of the engine, the precision alone changes what is learnt; the rest may change on resume.
         "recipe": recipe.spec.model_dump(mode="json", exclude={"engine"}),

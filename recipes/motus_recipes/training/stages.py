@@ -38,6 +38,7 @@ from motus_recipes.training.starting import (
     imported_sizes,
     imported_weights,
     stage_weights,
+    start_folder,
 )
 from motus_recipes.training.step_note import Progress
 from motus_recipes.training.trainer import Fit, Loop, fit
@@ -89,6 +90,7 @@ class StageRunner:
     ) -> None:
         self.recipe, self.stage, self.folder = recipe, stage, folder
         self.seed, self.engine, self.earlier = seed, engine, earlier
+        self.start = start_folder(stage.start)
         self.paths = {name: paths[name] for name in stage.datasets if name in paths}
         if not any(name in paths for name in stage.sources):
             raise DataError(
@@ -182,9 +184,9 @@ class StageRunner:
     def _network(self) -> MotusConfig:
         """Sizes of the network, before a stage's actions shape it."""
         usual = self.earlier.network or self.recipe.model.network
-        if self.stage.start is None or stage_weights(Path(self.stage.start)) is not None:
+        if self.start is None or stage_weights(self.start) is not None:
             return usual
-        return imported_sizes(Path(self.stage.start), usual)
+        return imported_sizes(self.start, usual)
 
     def _encoders(self) -> dict[str, Any]:
         """Which pretrained encoders a size without own ones has."""
@@ -211,13 +213,13 @@ class StageRunner:
         model = replace(self.recipe.model, network=self._network())
         has_own = model.encoders is not None
         begin = None
-        if self.stage.start is None:
+        if self.start is None:
             if self.earlier.policy is not None:
                 begin = partial(transfer, self.earlier.policy, fresh=FRESH)
-        elif (before := stage_weights(Path(self.stage.start))) is not None:
+        elif (before := stage_weights(self.start)) is not None:
             begin = partial(transfer, before, fresh=FRESH)
         else:  # `motus import` has begun anew what has to
-            begin = partial(transfer, imported_weights(Path(self.stage.start)))
+            begin = partial(transfer, imported_weights(self.start))
         objective = PolicyObjective(
             data,
             model,
