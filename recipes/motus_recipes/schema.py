@@ -15,12 +15,24 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from motus_model import MODES, EncoderPlaces, MotionFrame
+from motus_model import MODES, EncoderPlaces, MotionFrame, Role
 
 Expert = Literal["video", "action", "understanding"]
 BackboneKind = Literal["resnet18", "dinov2", "efficientnet-lite0"]
 Beta = Annotated[float, Field(ge=0, lt=1)]
 SLOWEST = 0.01  # Hz
+# Keys of a stage that only some objectives read.
+READ_BY = {
+    "experts": ("motus",),
+    "action": ("motus",),
+    "times": ("motus",),
+    "modes": ("motus",),
+    "augment": ("motus", "idm"),
+    "lora": ("motus",),
+    "start": ("motus",),
+    "labelled": ("codec",),
+    "codec": ("codec",),
+}
 
 
 class _Frozen(BaseModel):
@@ -195,7 +207,8 @@ class Stage(_Frozen):
         experts: Which experts train, for objective `motus`.
         action: What the action expert learns: nothing, latent actions, or the robot's own.
         sources: Dataset name to weight in the mixture.
-        labelled: Share of each batch whose true motion the codec may see (paper: 0.1).
+        labelled: Share of each batch whose true motion the codec may see (paper: 0.1); of a small
+            batch at least one window, unless it is 0.
         codec: The codec, for objective `codec`.
         steps: Optimizer steps.
         batch: Windows a step.
@@ -236,11 +249,35 @@ class Stage(_Frozen):
         return self
 
     @model_validator(mode="after")
-    def _trains_something(self) -> "Stage":
+    def _agrees_with_itself(self) -> "Stage":
+        for key, objectives in READ_BY.items():
+            usual = type(self).model_fields[key].default
+            if self.objective not in objectives and getattr(self, key) != usual:
+                raise ValueError(
+                    f"objective {self.objective} has no use for `{key}`: leave it out, or take "
+                    f"objective {' or '.join(objectives)}"
+                )
         if self.objective == "motus" and not self.experts:
             raise ValueError(
                 f"stage '{self.name}' names no experts: list some of {', '.join(get_args(Expert))}"
             )
+        if self.action == "none":
+            named = (*self.experts, *(self.lora.experts if self.lora else ()))
+            lacking = [expert for expert in named if expert != "video"]
+            if lacking:
+                raise ValueError(
+                    f"with action: none there is no {lacking[0]} expert: leave it out, or learn "
+                    "action: latent or native"
+                )
+            for mode, weight in self.modes.items():
+                if weight and MODES[mode].video != Role.SOLVE:
+                    raise ValueError(
+                        f"with action: none mode {mode} has nothing to learn: practise vgm or joint"
+                    )
+        for what, names in (("unlabelled", self.codec.unlabelled), ("twins", self.codec.twins)):
+            for name in names:
+                if name not in self.sources:
+                    raise _unknown(f"codec.{what}: the stage has no source", name, self.sources)
         return self
 
     @field_validator("name")

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from motus_embodiments import (
     DataError,
@@ -130,8 +131,13 @@ def test_unlabelled_sources_and_grippers_show_none():
     none = objective(codec={"unlabelled": ["a", "b"]})
     assert none.shown == 0
     assert float(none.inputs(none.mixture(0).draw(0), train=True)[2].sum()) == 0
-    with pytest.raises(DataError, match="no source 'c'"):
+    with pytest.raises(ValidationError, match=r"codec\.unlabelled: .* no source 'c'"):
         objective(codec={"unlabelled": ["c"]})
+
+
+def test_of_a_small_batch_at_least_one_step_is_shown():
+    assert [objective(batch=batch).shown for batch in (1, 4, 20)] == [1, 1, 2]
+    assert objective(labelled=0).shown == 0
 
 
 def test_what_it_says_of_smoothing_goes_with_the_codec():
@@ -251,7 +257,7 @@ def test_a_twin_is_the_same_motion_step_by_step():
     assert "--appearance" in (error.value.hint or "")
     del data["again"]  # an optional dataset that is not there
     assert not CodecObjective(data, stage, torch.device("cpu")).twins
-    with pytest.raises(DataError, match="no source 'c' to have a twin"):
+    with pytest.raises(ValidationError, match=r"codec\.twins: .* no source 'c'"):
         twins(codec={"twins": {"c": "again"}})
 
 

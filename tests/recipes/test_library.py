@@ -129,6 +129,35 @@ def test_a_value_that_cannot_be_is_named(change):
         assert part in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("codec.start=runs/x", "objective codec has no use for `start`"),
+        ("codec.lora.experts=[video]", "no use for `lora`"),
+        ("codec.modes={vla: 1}", "no use for `modes`"),
+        ("codec.experts=[video]", "no use for `experts`"),
+        (
+            "codec.augment=true",
+            "no use for `augment`: leave it out, or take objective motus or idm",
+        ),
+        ("codec.action=native", "no use for `action`"),
+        ("stage1.labelled=0.5", "objective motus has no use for `labelled`"),
+        ("stage1.modes={vla: 1, joint: 1}", "mode vla has nothing to learn"),
+        ("stage1.experts=[video, action]", "no action expert"),
+        ("stage1.lora.experts=[understanding]", "no understanding expert"),
+        ("codec.codec.unlabelled=[targt]", "codec.unlabelled: the stage has no source 'targt'"),
+        ("codec.codec.twins={targt: human}", "codec.twins: the stage has no source 'targt'"),
+    ],
+)
+def test_keys_that_contradict_each_other_are_refused(change, told):
+    with pytest.raises(UsageError) as error:
+        load_recipe("full", overrides=[f"stages.{change}"])
+    stage = change.partition(".")[0]
+    assert f": stages.{stage}: " in str(error.value)
+    assert told in str(error.value)
+    assert "targt" not in change or "target" in (error.value.hint or "")
+
+
 @pytest.mark.parametrize("beta", ["[2, 0.9]", "[0.9, 1]", "[-0.1, 0.9]"])
 def test_betas_are_shares(beta):
     with pytest.raises(UsageError, match=r"stages\.stage1\.optimizer\.betas\.[01]: "):

@@ -114,13 +114,6 @@ class CodecObjective:
         """
         self.stage, self.device, self.about = stage, device, dict(about or {})
         spec = stage.codec
-        for name in (*spec.unlabelled, *spec.twins):
-            if name not in stage.sources:
-                what = "to be left unlabelled" if name in spec.unlabelled else "to have a twin"
-                raise DataError(
-                    f"stage '{stage.name}' has no source '{name}' {what}",
-                    hint=f"its sources: {', '.join(stage.sources)}",
-                )
         self.data = {name: data[name] for name in stage.sources if name in data}
         self.twins = self._twins(data)
         self.labels = {
@@ -184,7 +177,7 @@ class CodecObjective:
         """Labelled steps of each batch."""
         if not any(labels.mask.any() for labels in self.labels.values()):
             return 0
-        return round(self.stage.labelled * self.stage.batch)
+        return max(round(self.stage.labelled * self.stage.batch), int(self.stage.labelled > 0))
 
     def mixture(self, seed: int) -> "CodecMixture":
         """The batches: exactly `labelled` of each from sources with labels, the rest from all."""

@@ -261,8 +261,7 @@ class PolicyObjective:
         self.module.text.requires_grad_(True)
         for expert in self.stage.experts:
             part: nn.Module | None = getattr(self.module.network, expert)
-            if part is None:
-                raise DataError(f"stage '{self.stage.name}' has no {expert} expert to train")
+            assert part is not None
             part.requires_grad_(True)
         if "understanding" in self.stage.experts:
             # The small eye and words have no pretraining to protect, unlike a frozen VLM.
