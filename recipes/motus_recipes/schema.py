@@ -87,7 +87,8 @@ class Lora(_Frozen):
     """Low-rank adapters in place of full training, merged into the weights at the stage's end.
 
     Attributes:
-        experts: Whose linear layers get one; other experts train as the stage says.
+        experts: Whose linear layers get one; other experts train as the stage says, and so does
+            the way of these into joint attention, where it is no linear layer.
         rank: Of each adapter.
         alpha: An adapter's output is scaled by alpha / rank.
     """

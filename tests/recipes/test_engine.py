@@ -235,6 +235,7 @@ def test_merged_adapters_equal_the_network_with_them():
     assert adapters
     assert all(part.requires_grad for part in adapters)
     assert not network.video.block(0).self_attn.q.base_layer.weight.requires_grad
+    assert network.action.block(0).qkv.requires_grad  # no linear layer, so that it has no adapter
     for part in adapters:
         nn.init.normal_(part, std=0.1)
     plain = Motus(SIZES["tiny"].network)

@@ -10,7 +10,9 @@ from motus_recipes.schema import Lora
 def add_lora(network: nn.Module, lora: Lora) -> None:
     """Put adapters into the experts' blocks, whose own weights freeze.
 
-    What is outside the blocks (the way in and out of actions) keeps training as it did.
+    What is outside the blocks (the way in and out of actions) keeps training as it did; so does,
+    whole, the way of the action and understanding experts into joint attention (`qkv`), one
+    tensor of all heads that an adapter of linear layers does not reach.
     """
     from peft import LoraConfig, inject_adapter_in_model  # brings all of transformers
 
@@ -20,6 +22,9 @@ def add_lora(network: nn.Module, lora: Lora) -> None:
         names = [name for name, part in blocks.named_modules() if isinstance(part, nn.Linear)]
         config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=names)
         inject_adapter_in_model(config, blocks)
+        for name, part in blocks.named_parameters():
+            if name.endswith(".qkv"):
+                part.requires_grad_(True)
 
 
 def merge_lora(weights: Mapping[str, Tensor], lora: Lora) -> dict[str, Tensor]:
