@@ -51,6 +51,12 @@ class TinyEncoderConfig:
     )
     keypoints: int = 32
 
+    @property
+    def tokens(self) -> int:
+        """Features of one canvas and an instruction: a coarse grid, the regions, the words."""
+        rows, columns = (size // 16 for size in self.canvas)
+        return rows * columns + len(self.regions) + self.text_tokens
+
 
 class WordEncoder(nn.Module):
     """Each word hashed to a row of a learned table; no vocabulary file is needed."""

@@ -6,11 +6,16 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from motus_embodiments import UsageError
+from motus_model import SIZES, Motus
+from motus_model.encoders import TinyPerception
 from motus_recipes import choose_devices, load_recipe, plan, write_launch_script
+from motus_recipes.schema import Lora
 from motus_recipes.training.launching import LAUNCHERS
+from motus_recipes.training.lora import add_lora
 from motus_recipes.training.planning import FLOAT, GIB, Load
 
 MEASURE = """
@@ -220,3 +225,35 @@ def test_a_script_is_not_overwritten(tmp_path: Path):
         write_launch_script("slurm", TRAIN, "8xH100", out=tmp_path / "job")
     with pytest.raises(UsageError, match="don't fill"):
         write_launch_script("slurm", TRAIN, "12xH100", out=tmp_path / "other")
+
+
+@pytest.mark.parametrize(("size", "seen"), [("tiny", 54 + 3 + 12), ("small", 216 + 3 + 32)])
+def test_perceptions_tokens_are_those_of_its_size(size: str, seen: int):
+    encoders = SIZES[size].encoders
+    perception = TinyPerception(encoders)
+    images = torch.zeros(1, 3, *SIZES[size].canvas)
+    assert perception(images, ["push"]).tokens.shape[1] == encoders.tokens == seen
+
+
+def tokens(*changes: str) -> int:
+    recipe = load_recipe("stage3", overrides=["stages.stage3.batch=1", *changes])
+    return plan(recipe, "1xH100").stages[0].tokens
+
+
+def test_the_windows_actions_are_counted():
+    # One latent frame of 18 x 12 in patches of 3 x 3 is 24 tokens; so are the two to come.
+    assert tokens() == 3 * 24 + 69 + 8 + 5
+    assert tokens("window.action_steps=20") == tokens() + 12
+
+
+def test_adapters_are_what_lora_trains():
+    network = Motus(SIZES["tiny"].network)
+    add_lora(network, Lora(experts=("video", "action"), rank=2))
+    real = sum(p.numel() for p in network.parameters() if p.requires_grad)
+    told = ["stages.stage3.lora={experts: [video, action], rank: 2}"]
+    recipe = load_recipe("stage3", overrides=told)
+    report = plan(recipe, "1xH100")
+    whole = plan(load_recipe("stage3"), "1xH100")
+    assert report.stages[0].trained == real < 0.5 * whole.stages[0].trained
+    assert report.memory_gib[0].optimizer == pytest.approx(2 * real * FLOAT / GIB)
+    assert report.memory_gib[0].weights > whole.memory_gib[0].weights

@@ -29,8 +29,10 @@ from motus_model import (
     Motus,
 )
 from motus_recipes.data.cache import FLOW_SHAPE
+from motus_recipes.schema import Lora
+from motus_recipes.training.lora import add_lora
 
-FEATURE_TOKENS = 140  # of the vision-language model for one picture and an instruction
+VLM_TOKENS = 140  # of the vision-language model for one picture and an instruction
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,8 @@ class Step:
     """One training step of a network, counted on fake tensors.
 
     Attributes:
-        parameters: By expert.
+        parameters: By expert, adapters included.
+        trained: Those of them that train where the expert does.
         tokens: Of one sample, in all experts.
         flops: Forward and backward.
         activations: Most bytes at once that operations made, gradients left out.
@@ -46,6 +49,7 @@ class Step:
     """
 
     parameters: dict[str, int]
+    trained: dict[str, int]
     tokens: int
     flops: float
     activations: float
@@ -53,23 +57,28 @@ class Step:
 
     @staticmethod
     @lru_cache(maxsize=16)
-    def count(model: ModelConfig, batch: int) -> "Step":
-        """Count a step at two small depths, and draw the line to the model's own."""
+    def count(model: ModelConfig, batch: int, lora: Lora | None = None) -> "Step":
+        """Count a step at two small depths, and draw the line to the model's own.
+
+        With LoRA operations and activations are those of full training: somewhat too many.
+        """
         layers = model.network.video.layers
         low, high = (_run(_deep(model, depth), batch) for depth in (2, 4))
         with torch.device("meta"):
             network = Motus(model.network)
-        parameters = {
-            name: sum(p.numel() for p in part.parameters())
-            for name, part in network.named_children()
-        }
+            if lora is not None:
+                add_lora(network, lora)
+        parts = {name: list(part.parameters()) for name, part in network.named_children()}
 
         def at(name: str) -> float:
             slope = (getattr(high, name) - getattr(low, name)) / 2
             return float(getattr(low, name) + slope * (layers - 2))
 
         return Step(
-            parameters=parameters,
+            parameters={name: sum(p.numel() for p in own) for name, own in parts.items()},
+            trained={
+                name: sum(p.numel() for p in own if p.requires_grad) for name, own in parts.items()
+            },
             tokens=low.tokens,
             flops=at("flops"),
             activations=at("activations"),
@@ -111,7 +120,7 @@ def count_frames(model: ModelConfig, batch: int) -> Step:
 def _alone(name: str, module: nn.Module, loss: Callable[[], Tensor]) -> Step:
     flops, kept = _measure(module, loss)
     parameters = {name: sum(p.numel() for p in module.parameters())}
-    return Step(parameters, 0, flops, kept, kept)
+    return Step(parameters, parameters, 0, flops, kept, kept)
 
 
 def _run(model: ModelConfig, batch: int) -> Step:
@@ -126,7 +135,7 @@ def _run(model: ModelConfig, batch: int) -> Step:
         flops, plain = _measure(network, loss)
         network.checkpointing = True
         checkpointed = _most(network, loss)
-    return Step({}, tokens, flops, plain, checkpointed)
+    return Step({}, {}, tokens, flops, plain, checkpointed)
 
 
 def _measure(module: nn.Module, loss: Callable[[], Tensor]) -> tuple[float, float]:
@@ -190,8 +199,9 @@ def forward(network: Motus, model: ModelConfig, batch: int) -> tuple[Tensor, int
     features = actions = state = None
     tokens = latents[0, 0].numel() // (video.patch[0] * video.patch[1] * video.patch[2])
     if network.understanding is not None and network.config.understanding is not None:
-        features = torch.randn(batch, FEATURE_TOKENS, network.config.understanding.feature_width)
-        tokens += FEATURE_TOKENS
+        seen = VLM_TOKENS if model.encoders is None else model.encoders.tokens
+        features = torch.randn(batch, seen, network.config.understanding.feature_width)
+        tokens += seen
     if network.action is not None and network.config.action is not None:
         action = network.config.action
         actions = torch.randn(batch, action.steps, action.action_dim)

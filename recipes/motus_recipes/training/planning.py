@@ -234,9 +234,9 @@ class Load:
                     hint="plan a recipe without it",
                 )
             case "motus":
-                step = Step.count(_shape(stage, model), part)
+                step = Step.count(_shape(stage, model), part, stage.lora)
                 encoders = _encoders(model, recipe.spec.encoders or EncodersSpec())
-        trained = [n for name, n in step.parameters.items() if name in (stage.experts or [name])]
+        trained = [n for name, n in step.trained.items() if name in (stage.experts or [name])]
         return Load(
             stage, recipe.spec.engine, step, part, sum(trained), encoders, model.size == "motus-8b"
         )
@@ -294,4 +294,6 @@ def _encoders(model: ModelConfig, spec: EncodersSpec) -> int:
 def _shape(stage: Stage, model: ModelConfig) -> ModelConfig:
     if stage.action == "none":
         return replace(model, network=replace(model.network, action=None, understanding=None))
-    return model
+    assert model.network.action is not None
+    action = replace(model.network.action, steps=model.window.action_steps)
+    return replace(model, network=replace(model.network, action=action))
