@@ -58,6 +58,11 @@ class TinyEncoderConfig:
         return rows * columns + len(self.regions) + self.text_tokens
 
 
+def split_words(text: str) -> list[str]:
+    """An instruction's words, as the table has them; of long ones only the first are read."""
+    return re.findall(r"\w+", text.lower())
+
+
 class WordEncoder(nn.Module):
     """Each word hashed to a row of a learned table; no vocabulary file is needed."""
 
@@ -82,7 +87,7 @@ class WordEncoder(nn.Module):
         rows = torch.zeros(len(texts), size, dtype=torch.long)
         mask = torch.zeros(len(texts), size, dtype=torch.bool)
         for index, text in enumerate(texts):
-            words = re.findall(r"\w+", text.lower())[:size] or ["nothing"]
+            words = split_words(text)[:size] or ["nothing"]
             codes = [zlib.crc32(word.encode()) % self.config.words for word in words]
             rows[index, : len(words)] = torch.tensor(codes)
             mask[index, : len(words)] = True

@@ -24,6 +24,7 @@ from motus_model import (
     TimeSampler,
     draw_normal,
 )
+from motus_model.encoders import WordEncoder, split_words
 from motus_recipes.data.cache import Cached, spread
 from motus_recipes.data.frozen import FrozenOutputs, images, stack
 from motus_recipes.data.latents import latents_of
@@ -139,6 +140,8 @@ class PolicyObjective:
             self.module.frames.load_state_dict(frames)
         self.moved = None if begin is None else begin(self.module)
         self._choose_trainable()
+        if isinstance(self.module.text, WordEncoder):
+            refuse_same_words(self.module.text, data)
         given = Encoders(self.module.frames, self.module.text, self.module.perception)
         self.frozen = {
             name: FrozenOutputs(cached, given, model.window, keep, device)
@@ -266,6 +269,24 @@ class PolicyObjective:
         if "understanding" in self.stage.experts:
             # The small eye and words have no pretraining to protect, unlike a frozen VLM.
             self.module.perception.requires_grad_(True)
+
+
+def refuse_same_words(text: WordEncoder, data: Mapping[str, Cached]) -> None:
+    """Two instructions that give the same tokens are one to the network.
+
+    Raises:
+        DataError: With the two.
+    """
+    tasks: dict[tuple[int, ...], str] = {}
+    for task in sorted({task for cached in data.values() for task in cached.tasks}):
+        rows, mask = text.look_up([task])
+        other = tasks.setdefault(tuple(rows[mask].tolist()), task)
+        if split_words(other) != split_words(task):
+            raise DataError(
+                f"the network takes two instructions of the data for one: '{other}' and '{task}'; "
+                f"of each it reads {text.config.text_tokens} words",
+                hint="say what differs earlier (motus convert --task), or take a larger --size",
+            )
 
 
 def generators(rows: Sequence[Row]) -> list[Generator]:
