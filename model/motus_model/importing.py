@@ -257,8 +257,11 @@ def _retarget(
                 registers=action.registers or REGISTERS,
             )
         config = replace(config, action=action)
-    with torch.device("meta"):
-        target = {key: value.shape for key, value in Motus(config).state_dict().items()}
+    try:
+        with torch.device("meta"):
+            target = {key: value.shape for key, value in Motus(config).state_dict().items()}
+    except (TypeError, ValueError, ArithmeticError, RuntimeError, AssertionError) as error:
+        raise WeightsError(f"{source} has sizes that no network can have: {error}") from error
 
     def write(folder: Path, chosen: Mapping[str, Tensor]) -> None:
         if layout == "official":
@@ -320,7 +323,7 @@ def _table(rows: Iterable[KeyRow]) -> list[dict[str, Any]]:
     """One row for each name, the numbers of layers left out of it; loaded keys by their expert."""
     table: dict[tuple[str, str, str], dict[str, Any]] = {}
     for row in rows:
-        name = re.sub(r"\.\d+\.", ".*.", row.key, count=1) if ".blocks." in row.key else row.key
+        name = re.sub(r"\.(blocks|layers)\.\d+\.", r".\1.*.", row.key, count=1)
         if row.status == "loaded" or row.why.startswith(("a second", "frozen", "output")):
             name = f"{row.key.split('.')[0]}.*"
         entry = table.setdefault(

@@ -61,7 +61,7 @@ def read_sizes(folder: Path) -> MotusConfig:
         )
     try:
         return network_config(data["network"])
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"{folder}/config.json: no network configuration: {error}") from error
 
 

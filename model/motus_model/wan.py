@@ -86,14 +86,18 @@ def read_wan(folder: Path) -> tuple[VideoConfig, dict[str, Tensor], tuple[str, .
         folder: As `find_wan` gives it.
 
     Raises:
-        WeightsError: When the configuration is of another kind of Wan, or a file is damaged.
+        WeightsError: When the configuration is of another kind of Wan or lacks sizes, or a file is
+            damaged.
     """
     settings = read_config(folder)
+    is_own = settings["_class_name"] == "WanModel"
+    try:
+        config = (_own_config if is_own else diffusers_config)(folder, settings)
+    except (KeyError, TypeError, ValueError) as error:
+        raise WeightsError(f"{folder}/config.json: no Wan configuration: {error}") from error
     weights = read_shards(folder)
-    if settings["_class_name"] == "WanModel":
-        config = _own_config(folder, settings)
+    if is_own:
         return config, {f"video.{key}": value for key, value in weights.items()}, ()
-    config = diffusers_config(folder, settings)
     ours: dict[str, Tensor] = {}
     unexpected = []
     for key, value in weights.items():
@@ -184,11 +188,15 @@ def read_shards(folder: Path) -> dict[str, Tensor]:
 
     Raises:
         WeightsError: When there is none (pickled files are not read), a shard that the index
-            names is missing, or a file is damaged.
+            names is missing, or a file, or the index, is damaged.
     """
     files = set(folder.glob("*.safetensors"))
     for index in folder.glob("*.safetensors.index.json"):
-        named = {folder / name for name in json.loads(index.read_text())["weight_map"].values()}
+        try:
+            shards = json.loads(index.read_text())["weight_map"].values()
+            named = {folder / name for name in shards}
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            raise WeightsError(f"{index} is damaged: {error}") from error
         if missing := sorted(path.name for path in named - files):
             raise WeightsError(f"{folder} lacks {missing[0]}, which {index.name} names")
         files &= named

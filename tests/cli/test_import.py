@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from motus_model import Motus
+from motus_model.importing import KeyRow, _table
 from motus_model.network_folder import load_network, read_network
 from motus_model.official import FILE, official_state, write_official
 from tests.model.toys import SMALLEST, make_inputs, make_network, velocity
@@ -288,3 +289,50 @@ def test_a_damaged_folder_of_ours(motus, stage3, tmp_path):
     assert "version 99" in ran.err
     config.write_text(json.dumps(data | {"network": {"video": {"patch": [1, 2, 2]}}}))
     assert motus("import", "m", "--out", "n").code == 4
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"_class_name": "WanTransformer3DModel", "in_channels": 8},
+        {"_class_name": "WanModel", "dim": 128},
+        {"_class_name": "WanModel", "patch_size": [1, 2]},
+    ],
+)
+def test_a_damaged_wan_folder(motus, tmp_path, config):
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    ran = motus("import", ".", "--out", "m")
+    assert ran.code == 4, ran.err
+    assert "config.json: no Wan configuration" in ran.err
+
+
+@pytest.mark.parametrize("index", ["{", "[]", "{}", '{"weight_map": 3}'])
+def test_a_damaged_index(motus, stage3, tmp_path, index):
+    assert motus("import", stage3, "--out", "m", *TEXT).code == 0
+    (tmp_path / "m" / "network.safetensors.index.json").write_text(index)
+    ran = motus("import", "m", "--out", "n")
+    assert ran.code == 4, ran.err
+    assert "network.safetensors.index.json is damaged" in ran.err
+
+
+def test_sizes_that_no_network_can_have(motus, stage3, tmp_path):
+    assert motus("import", stage3, "--out", "m", *TEXT).code == 0
+    config = tmp_path / "m" / "config.json"
+    data = json.loads(config.read_text())
+    data["network"]["video"]["heads"] = 0
+    config.write_text(json.dumps(data))
+    ran = motus("import", "m", "--out", "n")
+    assert ran.code == 4, ran.err
+    assert "m has sizes that no network can have" in ran.err
+
+
+def test_layers_are_one_row_of_the_table():
+    rows = [
+        KeyRow("unexpected", f"{place}.{layer}.q.weight", 1)
+        for place in ("language_model.layers", "visual.blocks")
+        for layer in range(3)
+    ]
+    assert [(row["name"], row["keys"]) for row in _table(rows)] == [
+        ("language_model.layers.*.q.weight", 3),
+        ("visual.blocks.*.q.weight", 3),
+    ]
