@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
@@ -32,6 +33,7 @@ LATENT_WIDTH = 14  # paper, section 4.3.5
 MOTION_WEIGHT = 1.0  # lambda_a, paper's Implementation Details
 KL_WEIGHT = 1e-6  # beta, there too
 
+_FAINT = 1e-3  # of the largest principal component; what is smaller is no motion
 _STILL = 0.02  # of the usual flow; below it, size means nothing
 _LOG_VARIANCE = (-20.0, 1.0)  # the noise of a latent stays small beside one of usual size
 _RIDGE = 1e-3  # of the mean variance, added to each: a batch may hold fewer steps than numbers
@@ -306,12 +308,16 @@ class LatentActionCodec(nn.Module):
         generator_state = torch.random.get_rng_state()
         torch.manual_seed(0)  # pca_lowrank draws a random projection
         # Some components more than are used make those that are used exact.
+        rows = len(x)
+        x = F.pad(x, (0, 0, 0, max(0, LATENT_WIDTH - rows)))
         count = min(LATENT_WIDTH + 10, *x.shape)
         _, spread, components = torch.pca_lowrank(x, q=count, center=False, niter=4)
         torch.random.set_rng_state(generator_state)
         spread, components = spread[:LATENT_WIDTH], components[:, :LATENT_WIDTH]
-        size = (spread / len(x) ** 0.5).clamp_min(1e-6)  # root mean square along each component
-        self.linear_in.weight.copy_(components.T / size[:, None] / self._fan)
+        size = (spread / rows**0.5).clamp_min(1e-6)  # root mean square along each component
+        read = components.T / size[:, None] / self._fan
+        read[size <= _FAINT * size.max()] = 0  # would be noise at unit size, too large for float16
+        self.linear_in.weight.copy_(read)
         self.linear_out.weight.copy_(components * size)
 
 

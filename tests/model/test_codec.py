@@ -55,6 +55,20 @@ def test_its_latents_begin_at_unit_size(codec):
     )
 
 
+@pytest.mark.parametrize(("steps", "moving"), [(1, 1), (8, 8), (13, 13), (40, 5), (40, 14)])
+def test_few_steps_begin_with_as_many_components(steps: int, moving: int):
+    codec = LatentActionCodec(CONFIG)
+    flow = torch.zeros(steps, 2, 16, 16)
+    flow[:moving] = flows()[:moving]
+    codec.fit_statistics(flow, torch.zeros(steps, 14), torch.zeros(steps, 14, dtype=torch.bool))
+    codec.round_weights()
+    assert all(value.isfinite().all() for value in codec.state_dict().values())
+    with torch.no_grad():
+        latent = codec.encode(flow)[0]
+    assert int((latent.abs().amax(0) > 0).sum()) == min(moving, LATENT_WIDTH)
+    assert float(latent.abs().max()) < 10
+
+
 def test_statistics_leave_the_random_state_alone(codec):
     before = torch.random.get_rng_state()
     codec.fit_statistics(flows(), torch.zeros(96, 14), torch.zeros(96, 14, dtype=torch.bool))

@@ -135,6 +135,14 @@ def test_unlabelled_sources_and_grippers_show_none():
         objective(codec={"unlabelled": ["c"]})
 
 
+def test_data_in_which_nothing_moves_are_refused():
+    still = dataset("a")
+    still.flow[:] = 0
+    stage = Stage.model_validate(STAGE | {"sources": {"a": 1}})
+    with pytest.raises(DataError, match=r"nothing moves .* \(a\)"):
+        CodecObjective({"a": still}, stage, torch.device("cpu"))
+
+
 def test_of_a_small_batch_at_least_one_step_is_shown():
     assert [objective(batch=batch).shown for batch in (1, 4, 20)] == [1, 1, 2]
     assert objective(labelled=0).shown == 0

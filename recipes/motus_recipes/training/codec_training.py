@@ -149,6 +149,12 @@ class CodecObjective:
             told, there = self._motion([(name, row) for row in rows])
             motion.append(told.reshape(len(rows), -1))
             mask.append(there.reshape(len(rows), -1))
+        if not any(part.any() for part in flow):
+            raise DataError(
+                f"nothing moves in the training data of stage '{stage.name}' "
+                f"({', '.join(self.data)}): a codec has nothing to learn from",
+                hint="motus inspect DATASET --health shows its flow",
+            )
         self.module.fit_statistics(
             *(torch.from_numpy(np.concatenate(part)).to(device) for part in (flow, motion, mask))
         )
