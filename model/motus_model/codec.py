@@ -357,7 +357,8 @@ def _apart(one: Latent, other: Latent) -> Float[Tensor, " b"]:
         both = torch.cat([one, other]).float()
         centred = both - both.mean(0)
         spread = centred.T @ centred / len(both)
-        spread = spread + _RIDGE * spread.diagonal().mean() * torch.eye(len(spread)).to(spread)
+        variance = spread.diagonal().mean().clamp_min(1e-8)  # none in a batch of one still step
+        spread = spread + _RIDGE * variance * torch.eye(len(spread)).to(spread)
         difference = both[: len(one)] - both[len(one) :]
         lengths = (difference * torch.linalg.solve(spread, difference.T).T).sum(1)
         return lengths / (2 * len(spread))

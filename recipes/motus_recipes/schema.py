@@ -145,7 +145,9 @@ class CodecSpec(_Frozen):
 
 
 class EngineSpec(_Frozen):
-    """How steps are computed; all but the precision changes speed and memory, not what is learnt.
+    """How steps are computed; what is learnt is changed by the precision and by `keep_best` alone.
+
+    Where a stage looks at a batch as a whole (`idm`, a codec's twins) so does `microbatch`.
 
     Attributes:
         precision: float32, or bf16 with float32 weights and the float32 islands of the model.

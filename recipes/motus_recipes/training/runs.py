@@ -91,7 +91,7 @@ def train(
     paths, skipped = find_datasets(recipe, data or {})
     check_starts(recipe)
     settings: dict[str, Any] = {
-        # Of the engine, the precision alone changes what is learnt; the rest may change on resume.
+        # Of the engine, all but the precision may change on resume.
         "recipe": recipe.spec.model_dump(mode="json", exclude={"engine"}),
         "precision": recipe.spec.engine.precision,
         "seed": recipe.spec.seed,
