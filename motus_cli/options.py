@@ -76,10 +76,8 @@ Data = Annotated[
     ),
 ]
 Size = Annotated[str, Option("--size", help="Size of the model: tiny, small, motus-8b")]
-Mode = Annotated[
-    Literal["vgm", "wm", "idm", "vla", "joint"],
-    Option("--mode", help="What is given and what is solved for"),
-]
+ModeName = Literal["vgm", "wm", "idm", "vla", "joint"]
+Mode = Annotated[ModeName, Option("--mode", help="What is given and what is solved for")]
 Rerun = Annotated[
     Path | None,
     Option("--rerun", help="Also write a recording for the rerun viewer, NAME.rrd"),

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 from typer import Argument, Option
 
 from motus_cli.console import Console, Outcome
-from motus_cli.options import Device, Force, Mode, Rerun, Seed, Steps
+from motus_cli.options import Device, Force, ModeName, Rerun, Seed, Steps
+from motus_embodiments import UsageError
 
 
 def sample(
@@ -17,7 +18,10 @@ def sample(
         str,
         Option("--episode", help="Of the dataset: 3; or score several: 10-19, heldout, all"),
     ] = "0",
-    mode: Mode = "joint",
+    mode: Annotated[
+        ModeName | None,
+        Option("--mode", help="What is given and what is solved for; joint if left out"),
+    ] = None,
     all_modes: Annotated[
         bool, Option("--all-modes", help="All five in place of --mode, and a page of them")
     ] = False,
@@ -64,9 +68,11 @@ def sample(
         "rerun": rerun,
         "force": force,
     }
+    if all_modes and mode:
+        raise UsageError(f"--mode {mode} and --all-modes contradict each other", hint="give one")
     if all_modes:
         report = sample_all(policy, dataset, episode, out, **options)
         return Outcome(report, show=("page", "samples"))
-    one = sample_model(policy, dataset, episode, mode, out, **options)
+    one = sample_model(policy, dataset, episode, mode or "joint", out, **options)
     names = ("mode", "episode", "episodes", "windows", "film", "plot", "video", "still")
     return Outcome(one, show=(*names, "action_mae", "action_mse", "inverse_dynamics"))

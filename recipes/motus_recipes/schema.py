@@ -62,13 +62,16 @@ class DatasetSpec(_Frozen):
 class Optimizer(_Frozen):
     """AdamW with warm-up and a schedule.
 
+    The schedule falls from the first step on, also during the warm-up: the rate itself is only
+    reached where it is constant.
+
     Attributes:
-        learning_rate: Peak.
-        experts: Other peaks for single experts; 0 leaves one as it is.
+        learning_rate: What warm-up and schedule take shares of.
+        experts: Other rates for single experts; 0 leaves one as it is.
         weight_decay: Decoupled.
         betas: Of the two moments.
         warmup: Steps of linear rise.
-        schedule: After the warm-up: to zero along a cosine or a line, or constant.
+        schedule: From the first step to the last: to zero along a cosine or a line, or constant.
         clip: Largest norm of the gradient.
         ema: Decay of the averaged weights that the stage ends with; 0 for none.
     """
@@ -207,7 +210,8 @@ class Stage(_Frozen):
         objective: What is trained: the frame autoencoder, the latent-action codec, Motus, or a
             baseline of inverse dynamics.
         backbone: Picture network, for objective `idm`.
-        experts: Which experts train, for objective `motus`.
+        experts: Which experts train, for objective `motus`. Small encoders train along: the text's
+            in every stage, perception with the understanding expert.
         action: What the action expert learns: nothing, latent actions, or the robot's own.
         sources: Dataset name to weight in the mixture.
         labelled: Share of each batch whose true motion the codec may see (paper: 0.1); of a small
@@ -217,7 +221,8 @@ class Stage(_Frozen):
         batch: Windows a step.
         times: Distribution of the noise times.
         modes: How often each mode is practised.
-        augment: Vary brightness and contrast of the condition frame, and the state a little.
+        augment: Vary brightness and contrast of the picture that perception (or a baseline) sees,
+            and the state, a little; the video expert's frames stay.
         lora: Train low-rank adapters of some experts.
         start: A folder that `motus import` wrote, or a stage of another run, in place of what
             earlier stages leave; the sizes of an imported one become the network's.

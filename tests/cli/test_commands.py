@@ -133,6 +133,12 @@ def test_a_dry_run_of_record_refuses_what_a_run_would(motus):
     assert ran.document["error"]["message"] == "no simulator named 'e:T'"
 
 
+def test_one_mode_and_all_modes_are_a_contradiction(motus):
+    ran = motus("sample", "p", "--dataset", "d", "--mode", "idm", "--all-modes")
+    assert ran.code == 2
+    assert "--mode idm and --all-modes contradict each other" in ran.err
+
+
 def test_convert_takes_the_only_robot_there_is(motus, stand_in, tmp_path):
     calls = stand_in("motus_adapters.convert")
     ran = motus("convert", "rec", "data/pick")

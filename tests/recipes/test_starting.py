@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from motus_embodiments import DataError
+from motus_embodiments import DataError, UsageError
 from motus_model import SIZES
 from motus_recipes import load_recipe, train
+from motus_recipes.data.sources import find_datasets
 from motus_recipes.training.starting import check_starts
 
 
@@ -45,3 +46,21 @@ def test_a_stage_of_another_size_is_refused(tiny_run: Path, tmp_path: Path):
     assert recipe.model.network == SIZES["small"].network
     with pytest.raises(DataError, match="objective motus and size tiny"):
         check_starts(recipe)
+
+
+def test_a_recipes_dataset_may_lie_in_the_home_folder(squares: Path, monkeypatch):
+    monkeypatch.setenv("HOME", str(squares.parent))
+    recipe = load_recipe("stage3", overrides=["datasets.target.path=~/squares"])
+    assert find_datasets(recipe, {})[0] == {"target": squares}
+
+
+def test_a_resumed_run_tells_the_engine_that_it_went_on_with(squares: Path, tmp_path: Path):
+    few, data = ["stages.stage1.steps=1", "stages.stage1.batch=2"], {"target": squares}
+    for keep in (1, 3):
+        recipe = load_recipe("stage1", overrides=[*few, f"engine.keep={keep}"])
+        train(recipe, run=tmp_path / "run", data=data, resume=True)
+        told = json.loads((tmp_path / "run/recipe.json").read_text())
+        assert told["engine.keep"]["value"] == keep
+        assert list(told) == list(recipe.resolved())
+    with pytest.raises(UsageError, match="--resume and --force contradict"):
+        train(recipe, run=tmp_path / "run", data=data, resume=True, force=True)

@@ -34,7 +34,8 @@ def find_datasets(
     found: dict[str, Path] = {}
     robot = None
     for name, spec in sorted(specs.items(), key=lambda entry: -entry[1].level):
-        path = given.get(name) or (Path(spec.path) if spec.path else _by_level(name, spec, robot))
+        own = Path(spec.path).expanduser() if spec.path else None
+        path = given.get(name) or own or _by_level(name, spec, robot)
         if path is not None and not spec.required and name not in given and not path.exists():
             path = None  # where the recipe would have it
         if path is not None:

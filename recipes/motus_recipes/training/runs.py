@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from motus_adapters import check_free, write_json
+from motus_adapters import check_free, replacing, write_json
 from motus_adapters.files import clear
 from motus_embodiments import MismatchError, UsageError
 from motus_recipes.data.sources import find_datasets, identity, target_card
@@ -80,11 +80,13 @@ def train(
         on_progress: Called with steps done, steps in all, and a note.
 
     Raises:
-        UsageError: When the run exists, or a dataset is unknown.
+        UsageError: When the run exists, or a dataset is unknown, or for `resume` with `force`.
         DataError: When a dataset is missing, unfinished, or can't serve its stage, or nothing can
             start from what a stage's `start` names.
         MismatchError: When a resumed run has another recipe or other data.
     """
+    if resume and force:
+        raise UsageError("--resume and --force contradict each other", hint="give one of them")
     named = run
     if resume:
         run = find_run(named)
@@ -224,10 +226,11 @@ def _open_run(
 ) -> None:
     file = run / "data.json"
     if file.exists() and resume:
+        _write_recipe(run, recipe)  # the engine may have other settings now
         return
     run.mkdir(parents=True, exist_ok=True)
     clear(run)
-    (run / RECIPE).write_text(json.dumps(recipe.resolved(), indent=2) + "\n")
+    _write_recipe(run, recipe)
     about = {
         "motus": code_version(),
         "git": git_state(),
@@ -240,6 +243,11 @@ def _open_run(
     }
     (run / ENVIRONMENT).write_text(json.dumps(about, indent=2) + "\n")
     write_json(file, settings)
+
+
+def _write_recipe(run: Path, recipe: Recipe) -> None:
+    with replacing(run / RECIPE) as temporary:
+        temporary.write_text(json.dumps(recipe.resolved(), indent=2) + "\n")
 
 
 def _apart_from_places(settings: Mapping[str, Any]) -> dict[str, Any]:
