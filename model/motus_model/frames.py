@@ -4,7 +4,7 @@ It stands where Wan's video autoencoder stands at full size, and is trained by o
 `frames`. Every frame is coded on its own, so latents can be cached frame by frame.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -131,10 +131,6 @@ class FrameAutoencoder(nn.Module):
         raw = self.encoder(images)
         self.mean.copy_(raw.mean(dim=(0, 2, 3)))
         self.std.copy_(raw.std(dim=(0, 2, 3)))
-
-    def settings(self) -> dict[str, object]:
-        """What `FrameConfig` needs to build this network again."""
-        return asdict(self.config)
 
 
 def _mean(values: Float[Tensor, "b ..."]) -> Float[Tensor, " b"]:

@@ -6,13 +6,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
 from motus_model.action_expert import ActionConfig
-from motus_model.layers import sincos_positions
-from motus_model.network import Motus, MotusConfig
+from motus_model.network import MotusConfig
 from motus_model.official import WeightsError
 from motus_model.understanding_expert import UnderstandingConfig
 from motus_model.video_expert import VideoConfig
@@ -79,22 +77,3 @@ def network_config(data: Mapping[str, Any]) -> MotusConfig:
         attend_text_padding=data["attend_text_padding"],
         attend_feature_padding=data["attend_feature_padding"],
     )
-
-
-def load_network(folder: Path) -> Motus:
-    """The network of a folder, loaded strictly, in evaluation mode.
-
-    Raises:
-        WeightsError: When the weights don't fit the configuration key for key.
-    """
-    config, weights = read_network(folder)
-    with torch.device("meta"):
-        network = Motus(config)
-    try:
-        network.load_state_dict(weights, strict=True, assign=True)
-    except RuntimeError as error:
-        raise WeightsError(f"{folder} does not fit its own config.json: {error}") from error
-    if network.action is not None:  # a table that is computed, not stored
-        _, count, width = network.action.positions.shape
-        network.action.positions = sincos_positions(count, width)
-    return network.eval()

@@ -9,7 +9,7 @@ import torch
 
 from motus_model import Motus
 from motus_model.importing import KeyRow, _table
-from motus_model.network_folder import load_network, read_network
+from motus_model.network_folder import read_network
 from motus_model.official import FILE, official_state, write_official
 from tests.model.toys import SMALLEST, make_inputs, make_network, velocity
 
@@ -38,6 +38,14 @@ def fates(document) -> dict[str, set[str]]:
     for row in document["keys"]:
         found.setdefault(row["status"], set()).add(row["key"])
     return found
+
+
+def opened(folder: Path) -> Motus:
+    """The network of a folder, loaded strictly."""
+    config, weights = read_network(folder)
+    network = Motus(config)
+    network.load_state_dict(weights, strict=True)
+    return network.eval()
 
 
 def same_output(a: Motus, b: Motus) -> bool:
@@ -70,7 +78,7 @@ def test_an_official_checkpoint(motus, stage3, tmp_path):
     assert aliases | {"action_expert.input_encoder.pos_embedding"} == found["left out"]
     assert set(found) == {"loaded", "left out"}
     assert read_network(tmp_path / "m")[0] == replace(SMALLEST, attend_text_padding=True)
-    assert same_output(load_network(tmp_path / "m"), network)
+    assert same_output(opened(tmp_path / "m"), network)
 
 
 def test_the_table_for_people(motus, stage3):
@@ -104,7 +112,7 @@ def test_stage_2_into_stage_3_of_a_robot(motus, stage2, tmp_path):
     for key in found["loaded"]:
         assert torch.equal(weights[key], before[key])
     assert float(weights["action.head.weight"].abs().max()) == 0
-    assert load_network(tmp_path / "m").config == config
+    assert opened(tmp_path / "m").config == config
 
 
 def test_the_same_seed_begins_the_same(motus, stage2, tmp_path):
@@ -165,7 +173,7 @@ def test_unexpected_keys_can_be_let_through(motus, tmp_path):
     assert "--skip-unexpected" in refused.err
     assert "nonsense.weight" in refused.out
     assert motus("import", FILE, "--out", "m", *TEXT, "--skip-unexpected").code == 0
-    assert same_output(load_network(tmp_path / "m"), network)
+    assert same_output(opened(tmp_path / "m"), network)
 
 
 def test_an_alias_stands_in_for_a_missing_first_name(motus, tmp_path):
@@ -174,7 +182,7 @@ def test_an_alias_stands_in_for_a_missing_first_name(motus, tmp_path):
     only = {k: v for k, v in state.items() if k.startswith(("action_module.", "und_module."))}
     torch.save({"module": only}, tmp_path / FILE)
     assert motus("import", FILE, "--out", "m", *TEXT).code == 0
-    assert same_output(load_network(tmp_path / "m"), network)
+    assert same_output(opened(tmp_path / "m"), network)
 
 
 def test_the_vlm_of_an_official_checkpoint_is_named_and_left_out(motus, tmp_path):
@@ -252,7 +260,7 @@ def test_a_diffusers_wan_folder(motus, tmp_path):
     ran = motus("import", "wan", "--out", "m", "--json")
     assert ran.code == 0, ran.err
     assert ran.document["kind"] == "Wan transformer"
-    network = load_network(tmp_path / "m")
+    network = opened(tmp_path / "m")
     assert set(fates(ran.document)["loaded"]) == set(network.state_dict())
     assert network.action is None
     refused = motus("import", "wan", "--out", "n", "-e", "franka")

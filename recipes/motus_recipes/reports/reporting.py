@@ -99,7 +99,7 @@ def _runs(runs: Sequence[RunFiles]) -> list[str]:
             "run": run.name,
             "recipe": run.settings["recipe"]["name"],
             "size": run.settings["recipe"]["size"],
-            "seed": run.settings.get("seed", ""),
+            "seed": run.settings["recipe"].get("seed", ""),
             "data": ", ".join(run.settings["data"]),
             "stages done": sum(stage.report is not None for stage in run.stages.values()),
             "started": run.environment.get("started", ""),

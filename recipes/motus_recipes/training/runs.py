@@ -96,7 +96,6 @@ def train(
         # Of the engine, all but the precision may change on resume.
         "recipe": recipe.spec.model_dump(mode="json", exclude={"engine"}),
         "precision": recipe.spec.engine.precision,
-        "seed": recipe.spec.seed,
         "data": {name: identity(path) for name, path in sorted(paths.items())},
     }
     engine = Engine(recipe.spec.engine, device)
@@ -123,7 +122,7 @@ def train(
     for number, stage in enumerate(recipe.spec.stages, 1):
         folder = run / f"{number:02d}-{stage.name}"
         runner = StageRunner(
-            recipe, stage, folder, paths, int(settings["seed"]) * 100 + number, engine, finished
+            recipe, stage, folder, paths, recipe.spec.seed * 100 + number, engine, finished
         )
         reports.append(runner.run(_part(on_progress, before, steps)))
         finished = runner.results()
