@@ -1,5 +1,6 @@
 """What a stage can train: what every objective leaves behind, the frame autoencoder, and Motus."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -32,6 +33,8 @@ from motus_recipes.data.mixture import ChosenMixture, Mixture, Row, Source
 from motus_recipes.schema import Stage
 from motus_recipes.training.checkpoints import Transfer
 from motus_recipes.training.engine import Objective
+
+_log = logging.getLogger(__name__)
 
 
 class Split(NamedTuple):
@@ -141,7 +144,7 @@ class PolicyObjective:
         self.moved = None if begin is None else begin(self.module)
         self._choose_trainable()
         if isinstance(self.module.text, WordEncoder):
-            refuse_same_words(self.module.text, data)
+            tell_same_words(self.module.text, data)
         given = Encoders(self.module.frames, self.module.text, self.module.perception)
         self.frozen = {
             name: FrozenOutputs(cached, given, model.window, keep, device)
@@ -271,22 +274,23 @@ class PolicyObjective:
             self.module.perception.requires_grad_(True)
 
 
-def refuse_same_words(text: WordEncoder, data: Mapping[str, Cached]) -> None:
-    """Two instructions that give the same tokens are one to the network.
-
-    Raises:
-        DataError: With the two.
-    """
+def tell_same_words(text: WordEncoder, data: Mapping[str, Cached]) -> None:
+    """Warn of instructions that give the same tokens, and so are one to the network."""
     tasks: dict[tuple[int, ...], str] = {}
+    pairs = []
     for task in sorted({task for cached in data.values() for task in cached.tasks}):
         rows, mask = text.look_up([task])
         other = tasks.setdefault(tuple(rows[mask].tolist()), task)
         if split_words(other) != split_words(task):
-            raise DataError(
-                f"the network takes two instructions of the data for one: '{other}' and '{task}'; "
-                f"of each it reads {text.config.text_tokens} words",
-                hint="say what differs earlier (motus convert --task), or take a larger --size",
-            )
+            pairs.append((other, task))
+    if pairs:
+        _log.warning(
+            "the network takes instructions of the data for one, '%s' and '%s' for example (%d in "
+            "all): it reads %d words of each. Say what differs earlier, or take a larger --size",
+            *pairs[0],
+            len(pairs),
+            text.config.text_tokens,
+        )
 
 
 def generators(rows: Sequence[Row]) -> list[Generator]:
