@@ -93,11 +93,7 @@ def _at_home(value: Any) -> Any:
     """Paths with their `~`, which a shell leaves alone in --out=~/data."""
     if isinstance(value, list):
         return [_at_home(item) for item in value]
-    if not isinstance(value, Path):
-        return value
-    path = Path(os.path.expanduser(value))
-    # Arrow and FFmpeg take the beginning of `run-10:30` for a protocol.
-    return path.absolute() if any(":" in part for part in path.parts[:1]) else path
+    return Path(os.path.expanduser(value)) if isinstance(value, Path) else value
 
 
 _REMEDIES = {

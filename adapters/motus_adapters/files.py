@@ -61,6 +61,12 @@ def check_writable(folder: Path) -> None:
     TemporaryFile(dir=folder).close()
 
 
+def plain(path: Path | str) -> Path:
+    """A path whose beginning Arrow and FFmpeg do not take for a protocol (`run-10:30`)."""
+    path = Path(path)
+    return path.absolute() if any(":" in part for part in path.parts[:1]) else path
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` that takes its place when the block ends well."""

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from motus_adapters.conversion.canonical import (
     unsaid,
 )
 from motus_adapters.conversion.canvas import Layout, layout_for
+from motus_adapters.files import plain
 from motus_adapters.labels import labeler_for
 from motus_adapters.readers import (
     ColumnMap,
@@ -126,7 +127,7 @@ def convert(
         MismatchError: `resume` with other settings than the run that was cut short, or the codec
             learnt from other flow.
     """
-    allowed, out = frozenset(allow), Path(out)
+    allowed, out = frozenset(allow), plain(out)
     _check_options(allowed, level, canvas_width, rate)
     check_engine(workers, engine)
     check_dataset_free(out, resume=resume, force=force)
@@ -302,26 +303,14 @@ def _plan(
             continue
         let_through.update(numbers.let_through.keys())
         examples = {**numbers.let_through, **examples}
-        enough: dict[str, tuple[int, int]] = {}
-        for role, name in cameras.items():
-            _, _, width, height = layout.boxes[role]
-            known = enough.get(name, (0, 0))
-            enough[name] = (max(height, known[0]), max(width, known[1]))
-        jobs.append(ConvertJob(recording.at_least(enough), card, cameras, allow))
+        shrunk = recording.at_least(_largest(layout, cameras))
+        jobs.append(ConvertJob(shrunk, card, cameras, allow))
         if numbers.state is not None and len(numbers.state):
             lowest.append(numbers.state.min(axis=0))
             highest.append(numbers.state.max(axis=0))
     if layout is None or first is None:
         raise DataError(f"no recording is left, all {len(skipped)} are bad: {skipped[0][1]}")
-    rates = {job.recording.rate for job in jobs}
-    if len(rates) > 1:
-        found = ", ".join(sorted(f"{rate} Hz" for rate in rates))
-        raise DataError(
-            f"the recordings differ in rate: {found}",
-            hint="convert each rate by itself, or give the true one with --rate",
-        )
-    rate = rates.pop()
-    if rate is None:
+    if (rate := _common_rate(jobs)) is None:
         warnings.append(f"no rate is stored; the card's {card.rate:g} Hz is taken (--rate)")
     if any(job.recording.task is None for job in jobs):
         warnings.append("no task is stored; it stays empty (--task TEXT)")
@@ -340,6 +329,27 @@ def _plan(
         let_through=dict(let_through),
     )
     return jobs, plan
+
+
+def _common_rate(jobs: Sequence[ConvertJob]) -> float | None:
+    rates = {job.recording.rate for job in jobs}
+    if len(rates) > 1:
+        found = ", ".join(sorted(f"{rate} Hz" for rate in rates))
+        raise DataError(
+            f"the recordings differ in rate: {found}",
+            hint="convert each rate by itself, or give the true one with --rate",
+        )
+    return rates.pop()
+
+
+def _largest(layout: Layout, cameras: Mapping[str, str]) -> dict[str, tuple[int, int]]:
+    """Camera -> (height, width) of the largest box that it fills."""
+    sizes: dict[str, tuple[int, int]] = {}
+    for role, name in cameras.items():
+        _, _, width, height = layout.boxes[role]
+        known = sizes.get(name, (0, 0))
+        sizes[name] = (max(height, known[0]), max(width, known[1]))
+    return sizes
 
 
 def _lacking(recording: Recording, what: str) -> DataError:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
-from motus_adapters.files import appearing, check_free, disk_errors
+from motus_adapters.files import appearing, check_free, disk_errors, plain
 from motus_adapters.outward.episodes import OutEpisode, episodes_of, plan_of
 from motus_adapters.unified.reading import UnifiedDataset
 from motus_embodiments import UsageError, nearest
@@ -77,7 +77,7 @@ def convert_out(
         UsageError: There is no such layout, or `out` is taken.
         DataError: The dataset is damaged or half written, or the disk is full.
     """
-    out = Path(out)
+    out = plain(out)
     if layout not in _LAYOUTS:
         raise UsageError(f"--to knows no '{layout}'", hint=nearest(layout, LAYOUTS))
     source = UnifiedDataset(dataset)

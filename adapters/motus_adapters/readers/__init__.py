@@ -6,6 +6,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
+from motus_adapters.files import plain
 from motus_adapters.readers.base import ColumnMap as ColumnMap
 from motus_adapters.readers.base import EpisodeFile as EpisodeFile
 from motus_adapters.readers.base import OnBad, Reader, dead_links
@@ -120,7 +121,7 @@ def open_source(
         DataError: The path is missing, not recognised or ambiguous, damaged or without episodes.
         UsageError: The format or the mapping is not known.
     """
-    path = Path(path)
+    path = plain(path)
     if not path.exists():
         raise DataError(f"{path} does not exist", hint="check the path", where=str(path))
     if is_half_written(path):

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from motus_adapters.files import read_json
+from motus_adapters.files import plain, read_json
 from motus_adapters.unified.assemble import EPISODES_PATH, NOTES, data_path, video_path
 from motus_adapters.unified.manifest import Header
 from motus_adapters.unified.staging import MANIFEST, half_written, is_half_written
@@ -52,7 +52,7 @@ class UnifiedDataset:
     """
 
     def __init__(self, path: Path | str, *, unfinished: bool = False) -> None:
-        self.path = Path(path)
+        self.path = plain(path)
         has_manifest = (self.path / MANIFEST).is_file()
         if is_half_written(self.path) and not (unfinished and has_manifest):
             raise half_written(self.path)
