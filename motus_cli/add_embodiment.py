@@ -189,8 +189,7 @@ def _with_nothing_to_resume() -> Iterator[None]:
 
 def _is_seen(card: Any) -> bool:
     """Whether anchoring data can be rendered: by a head camera that the model has, or a mount."""
-    head = (camera for camera in card.cameras if camera.role == "head")
-    return card.model is not None and any(c.model_camera or c.mount for c in head)
+    return any(c.role == "head" and (c.model_camera or c.mount) for c in card.cameras)
 
 
 def _can_ask(console: Console) -> bool:
@@ -259,7 +258,6 @@ def _number(word: str) -> float:
     raise UsageError(f"'{word}' is no number")
 
 
-_ROLES = ("head", "left_wrist", "right_wrist")
 _CHOICES = {
     "side": ("left", "right"),
     "gripper_open": ("high", "low"),
@@ -305,12 +303,14 @@ def _refuse_another(
         UsageError: Names what is otherwise.
     """
     from motus_embodiments import draft_embodiment
+    from motus_embodiments.drafting.register import contradictions
 
     unlike = [f"{', '.join(given)} would not be heard"] if given else []
     if any(source.values()):
         frames = {arm.side: arm.end_effector for arm in card.arms}
         answered = {"end_effector": frames} if source["model"] and all(frames.values()) else {}
-        unlike = draft_embodiment(own.stem, **source, **(answered | given)).unlike(card)
+        draft = draft_embodiment(own.stem, **source, **(answered | given))
+        unlike = contradictions(card, draft)
     if unlike:
         raise UsageError(
             f"--resume keeps {own}, which is not what the other options make: {'; '.join(unlike)}",
@@ -323,11 +323,13 @@ def _cameras(given: list[str] | None) -> Any:
     """Roles by name; `--cameras ""` says that there is none."""
     if given is None:
         return None
+    from motus_embodiments.schema import ROLES
+
     roles: Any = _pairs("--cameras", [pair for pair in given if pair]) or {}
     for name, role in roles.items():
-        if role not in _ROLES:
+        if role not in ROLES:
             raise UsageError(
-                f"--cameras '{name}={role}': '{role}' is no role", hint=nearest(role, _ROLES)
+                f"--cameras '{name}={role}': '{role}' is no role", hint=nearest(role, ROLES)
             )
     taken = list(roles.values())
     for role in taken:

@@ -271,7 +271,12 @@ def card_differences(old: Card, new: Card) -> list[tuple[str, Any, Any]]:
 
     Arms, joints and cameras are paired by side and name, so that one more joint is one line.
     """
-    return list(_differences(_named(old.model_dump()), _named(new.model_dump()), ""))
+    return table_differences(old.model_dump(), new.model_dump())
+
+
+def table_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """The same of two cards' tables, of which one may tell less."""
+    return list(_differences(_named(old), _named(new), ""))
 
 
 def _named(value: Any) -> Any:

@@ -6,7 +6,7 @@ Canonical numbers are SI (rad, m), in the card's order: per arm its joints and t
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -21,6 +21,7 @@ from motus_embodiments.arms import Vector3 as Vector3
 from motus_embodiments.numbers.orientations import NAMES, Orientation
 
 Role = Literal["head", "left_wrist", "right_wrist"]
+ROLES: tuple[str, ...] = get_args(Role)
 Representation = Literal["joint_position", "ee_pose", "ee_position", "none"]
 
 NAME = r"^[a-z0-9][a-z0-9_-]*$"  # of a card, and so of its file

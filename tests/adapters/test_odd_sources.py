@@ -66,17 +66,21 @@ def test_a_first_recording_without_pictures_can_be_left_out(layouts, tmp_path):
         assert [name for name, _ in report.skipped] == ["episode_0"]
 
 
-def test_states_that_the_first_recording_lacks_are_not_dropped_from_all(layouts, tmp_path):
+@pytest.mark.parametrize("lacking", ["a", "b"])
+@pytest.mark.parametrize(("what", "column"), [("state", "observation.state"), ("action", "action")])
+def test_what_one_recording_lacks_is_neither_dropped_nor_made_up(
+    layouts, tmp_path, lacking, what, column
+):
     source = tmp_path / "sets"
     for name in ("a", "b"):
         layouts.lerobot_v2(source / name, truths(layouts, 1))
-    file = next((source / "a").rglob("*.parquet"))
-    pq.write_table(pq.read_table(file).drop_columns(["observation.state"]), file)
-    with pytest.raises(DataError, match="a/episode_0 has no state, which others have"):
+    file = next((source / lacking).rglob("*.parquet"))
+    pq.write_table(pq.read_table(file).drop_columns([column]), file)
+    with pytest.raises(DataError, match=f"{lacking}/episode_0 has no {what}, which others have"):
         convert(source, tmp_path / "set", **OPTIONS)
     report = convert(source, tmp_path / "set", **OPTIONS, skip_bad=True)
-    assert [name for name, _ in report.skipped] == ["a/episode_0"]
-    assert "state" in UnifiedDataset(tmp_path / "set").arrays(0)
+    assert [name for name, _ in report.skipped] == [f"{lacking}/episode_0"]
+    assert what in UnifiedDataset(tmp_path / "set").arrays(0)
 
 
 def test_a_state_or_action_that_nobody_named_is_told(layouts, tmp_path):
@@ -96,18 +100,6 @@ def test_a_state_or_action_that_nobody_named_is_told(layouts, tmp_path):
     mapping["action"] = []
     report = convert(source, tmp_path / "set", **OPTIONS, mapping=mapping, force=True)
     assert "no action" not in "\n".join(report.warnings)
-
-
-def test_actions_are_not_made_for_some_recordings_only(layouts, tmp_path):
-    source = tmp_path / "sets"
-    for name in ("a", "b"):
-        layouts.lerobot_v2(source / name, truths(layouts, 1))
-    file = next((source / "b").rglob("*.parquet"))
-    pq.write_table(pq.read_table(file).drop_columns(["action"]), file)
-    with pytest.raises(DataError, match="b/episode_0 has no action, which others have"):
-        convert(source, tmp_path / "set", **OPTIONS)
-    report = convert(source, tmp_path / "set", **OPTIONS, skip_bad=True)
-    assert [name for name, _ in report.skipped] == ["b/episode_0"]
 
 
 def test_where_all_are_bad_the_first_says_why(layouts, tmp_path):

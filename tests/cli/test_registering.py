@@ -224,7 +224,7 @@ def test_a_resumed_command_keeps_its_card_and_says_so(folder, motus):
     assert "rate 20.0 there, 10.0 by the options" in ran.err
     assert motus("add-embodiment", "toy", "--rate", "10", "--resume").code == 2
     (folder / "toy.xml").write_text(ARM.replace('"-1.2 1.2"', '"-1 1.2"'))
-    assert "arms.0.joints.1.low -1.2 there, -1.0 by" in motus(*TOY, "--resume").err
+    assert "arms.left.joints.lift.low -1.2 there, -1.0 by" in motus(*TOY, "--resume").err
     assert path.read_text() == text.replace("rate: 10.0", "rate: 20.0")
 
 

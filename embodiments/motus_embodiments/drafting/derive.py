@@ -10,9 +10,8 @@ from motus_embodiments.drafting.drafts import UNKNOWN, Draft
 from motus_embodiments.errors import UsageError, nearest
 from motus_embodiments.robot_models.facts import Chain, ModelFacts
 from motus_embodiments.robot_models.finding import MENAGERIE, load_model, model_file, packaged
-from motus_embodiments.schema import Card, Representation, Role, Side
+from motus_embodiments.schema import ROLES, Card, Representation, Role, Side
 
-_ROLES = ("head", "left_wrist", "right_wrist")
 _ACTIONS = ("joint_position", "ee_pose", "ee_position")
 
 
@@ -175,7 +174,7 @@ def _missing(
         missing["action"] = f"one of {', '.join(_ACTIONS)}"
     if cameras is None and facts.cameras:
         missing["cameras"] = (
-            f"NAME=ROLE for any of {', '.join(facts.cameras)}; roles are {', '.join(_ROLES)}"
+            f"NAME=ROLE for any of {', '.join(facts.cameras)}; roles are {', '.join(ROLES)}"
         )
     return missing
 

@@ -8,7 +8,6 @@ from typing import Any
 import yaml
 
 from motus_embodiments.errors import UsageError
-from motus_embodiments.schema import Card
 
 UNKNOWN = "?"  # stands in a card for what nothing states; such a card is not valid
 
@@ -49,11 +48,6 @@ class Draft:
             where=str(self.source),
         )
 
-    def unlike(self, card: Card) -> list[str]:
-        """Keys that a card has otherwise than the source and the options say, with both values."""
-        told = {k: v for k, v in self.data.items() if k not in ("title", "sources", "notes")}
-        return list(_unlike(told, card.model_dump(), ""))
-
     def text(self) -> str:
         """The card file, with a remark on top for each thing to be filled in.
 
@@ -67,25 +61,6 @@ class Draft:
         ]
         head += [f"# - {option}: {what}" for option, what in self.missing.items()]
         return "\n".join(head) + "\n" + table_text(self.data)
-
-
-def _unlike(told: Any, kept: Any, where: str) -> Iterator[str]:
-    if isinstance(told, Mapping) and isinstance(kept, Mapping):
-        for key, value in told.items():
-            yield from _unlike(value, kept.get(key), f"{where}.{key}" if where else str(key))
-    elif _is_list(told) and _is_list(kept) and len(told) == len(kept):
-        for index, values in enumerate(zip(told, kept, strict=True)):
-            yield from _unlike(*values, f"{where}.{index}")
-    elif told not in (UNKNOWN, kept):
-        yield f"{where} {_brief(kept)} there, {_brief(told)} by the options"
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, list | tuple)
-
-
-def _brief(value: Any) -> str:
-    return f"{len(value)} entries" if _is_list(value) or isinstance(value, Mapping) else str(value)
 
 
 def table_text(data: Mapping[str, Any]) -> str:

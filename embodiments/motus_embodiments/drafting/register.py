@@ -1,6 +1,7 @@
 """`motus add-embodiment`: put a checked card into the user's own folder."""
 
 import inspect
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ from motus_embodiments.cards import (
     read_card,
     save_card,
     shipped_card,
+    table_differences,
     write_text,
 )
 from motus_embodiments.drafting.derive import draft_card, finished
-from motus_embodiments.drafting.drafts import Draft
+from motus_embodiments.drafting.drafts import UNKNOWN, Draft
 from motus_embodiments.drafting.from_dataset import draft_from_dataset
 from motus_embodiments.errors import MismatchError, MotusError, UsageError, nearest
 from motus_embodiments.kinematics import Kinematics
@@ -169,6 +171,21 @@ def _arm_differences(arm: Arm, facts: ModelFacts) -> list[str]:
             if low is not None and high is not None and (max(span) <= low or min(span) >= high):
                 found.append(f"gripper joint '{name}': {span} lies outside {low:.5g} to {high:.5g}")
     return found
+
+
+def contradictions(card: Card, draft: Draft) -> list[str]:
+    """Keys that a card has otherwise than a draft's source and options say, with both values."""
+    told = {k: v for k, v in draft.data.items() if k not in ("title", "sources", "notes")}
+    found = table_differences(card.model_dump(mode="json"), json.loads(json.dumps(told)))
+    return [
+        f"{key} {_brief(own)} there, {_brief(other)} by the options"
+        for key, own, other in found
+        if other not in (None, UNKNOWN)
+    ]
+
+
+def _brief(value: Any) -> str:
+    return f"{len(value)} entries" if isinstance(value, list | dict) else str(value)
 
 
 def _copy(
